@@ -1,0 +1,53 @@
+# make demo | test | test-slow | lint | bench | clean      (PYTHON=python3.12 picks another Python)
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+SOURCES = setup.py $(filter-out %_v2.pyx %_v3.pyx %_v4.pyx %_generic.pyx, \
+          $(shell find sknn -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h'))
+JOBS = $(shell getconf _NPROCESSORS_ONLN)
+
+.PHONY: build demo test test-slow lint bench clean
+
+build: $(VENV)/built
+
+$(VENV)/created:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/installed: $(VENV)/created pyproject.toml
+	$(BIN)/python -m pip install --quiet "setuptools>=77" "cython>=3.1" "numpy>=2.0" "scipy>=1.12" "scikit-learn>=1.9"
+	touch $@
+
+# an editable install, built in place: a second `make` compiles only what changed
+$(VENV)/built: $(VENV)/installed $(SOURCES)
+	$(BIN)/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+$(VENV)/extra-%: $(VENV)/built pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$*]"
+	touch $@
+
+demo: $(VENV)/extra-demo
+	$(BIN)/python examples/quickstart.py
+
+test: $(VENV)/extra-test
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/extra-test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/created
+	$(BIN)/python -m pip install --quiet "ruff>=0.9" "cython-lint>=0.16"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cython-lint sknn
+
+bench: $(VENV)/extra-bench
+	$(BIN)/python benchmarks/bench_mlp.py
+	$(BIN)/python benchmarks/bench_perceptron.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+	find sknn \( -name '*.so' -o -name '*.cpp' -o -name '*_v[234].pyx' -o -name '*_generic.pyx' \) -delete

@@ -1,0 +1,178 @@
+"""What a program is made of: the one home of opcodes, records and enumerations.
+
+A program is an array of `Op`. In NumPy it is a structured array of `OP_DTYPE`, the same memory.
+Every option that a user can name (an activation, a loss, an optimizer) is a value of an
+enumeration here; tests, option lists and docs follow from them.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint64_t
+
+cpdef enum Opcode:
+    DENSE               # y = activation(x W + b)
+    DENSE_CSR           # the same for rows in compressed sparse row format
+    SOFTMAX_LOG_LOSS    # p = softmax(z); targets are class indices
+    SIGMOID_LOG_LOSS    # p = sigmoid(z), element by element; targets are 0 or 1
+    SQUARED_ERROR       # p = z
+    POISSON_DEVIANCE    # p = exp(z)
+
+cpdef enum Activation:
+    IDENTITY
+    LOGISTIC
+    TANH
+    RELU
+
+cpdef enum Optimizer:
+    SGD
+    ADAM
+
+cpdef enum Phase:       # bits: an op takes part in some of them
+    TRAIN = 1
+    PREDICT = 2
+
+cpdef enum Arena:       # which memory an operand lies in
+    NONE                # the operand is not there
+    VALUE               # [capacity, size] at offset * capacity, one per value
+    PARAMETER           # the flat vector of parameters
+    STATE               # what is kept but not trained (running mean and variance)
+    INPUT               # the rows of X
+    BYTES               # one byte per element (masks, positions of a maximum)
+    WORKSPACE           # scratch of one thread
+
+cpdef enum ElementType:
+    COMPUTE             # the float type the program runs in
+    FLOAT32
+    FLOAT64
+    UINT8
+    INT32
+
+cdef enum:
+    MAX_OPCODES = 64
+    MAX_ACTIVATIONS = 32
+    MAX_OPTIMIZERS = 16
+    MAX_ELEMENT_TYPES = 8
+    MAX_INPUTS = 3
+    MAX_OUTPUTS = 2
+    MAX_SEGMENTS = 4
+    MAX_DIMS = 12
+    MAX_ATTRIBUTES = 6
+    MAX_SLOTS = 2
+    # arenas, segments and values start at a multiple of this many elements
+    ALIGNMENT = 16
+
+
+# Where an operand lies. A table is 1 x 1 x width; a view (one head, one part of a
+# concatenation) has the strides of the buffer it looks into.
+cdef packed struct Operand:
+    int32_t arena           # Arena
+    int32_t element_type    # ElementType
+    int64_t offset          # of the buffer, elements per row of capacity
+    int64_t start           # of the view inside a row of the buffer
+    int32_t height
+    int32_t width
+    int32_t channels
+    int32_t border          # pixels around an image that elementwise kernels do not touch
+    int64_t pixel_stride    # elements from one pixel to the next
+    int64_t row_stride      # elements from one row of pixels to the next
+    int64_t sample_stride   # elements from one sample to the next
+    int64_t grad_offset     # of its gradient, like offset; -1: none wanted
+    int32_t accumulate      # add to the gradient rather than overwrite it
+    int32_t reserved
+
+
+cdef packed struct Op:
+    int32_t opcode          # Opcode
+    int32_t activation      # Activation, applied to the output
+    int32_t phases          # bits of Phase
+    int32_t sync            # needs the whole minibatch: one more barrier
+    Operand inputs[MAX_INPUTS]
+    Operand outputs[MAX_OUTPUTS]
+    int32_t segments[MAX_SEGMENTS]          # indices into the segments; -1: unused
+    int64_t parameters[MAX_SEGMENTS]        # their offsets in the flat vector
+    int64_t state                           # offset in the state vector; -1: none
+    int64_t workspace                       # elements of scratch that a thread needs
+    int32_t dims[MAX_DIMS]
+    double attributes[MAX_ATTRIBUTES]
+    int32_t stream                          # of random numbers; -1: none
+    int32_t reserved
+
+
+# A named part of the flat vector of parameters, rows x columns.
+cdef packed struct Segment:
+    int64_t offset
+    int64_t rows
+    int64_t columns
+    double learning_rate_factor
+    int32_t decayed         # whether the penalty applies
+    int32_t frozen
+    int32_t op              # the op whose gradient kernel serves it
+    int32_t index           # which of that op's segments it is
+
+
+# What a kernel sees of one step: whose rows, which memory.
+cdef struct Run:
+    int32_t phase
+    int64_t capacity        # rows the value arena was made for
+    int64_t n_batch_rows    # rows of the whole minibatch
+    int64_t first_row       # this thread's share of it ...
+    int64_t n_rows          # ... may be empty
+    # arenas; that of the values is an argument of each kernel
+    void* gradients
+    void* parameters
+    void* state
+    void* workspace
+    # X: dense rows of the minibatch, or the whole of a CSR matrix
+    const void* input
+    const int64_t* indptr
+    const int32_t* indices
+    const void* data
+    # row i of the minibatch is row samples[i] of X, y and the weights
+    const int64_t* samples
+    const int32_t* classes      # (n_samples,), or
+    const void* targets         # (n_samples, n_outputs)
+    const double* weights       # (n_samples,) or NULL
+    double* row_loss            # (capacity,)
+    # gradient of rows begin..end of a segment into destination
+    int64_t begin
+    int64_t end
+    bint accumulate
+    void* destination
+    # random ops
+    uint64_t seed
+    uint64_t step
+
+
+# One step of an optimizer over a slice of the parameters.
+cdef struct Update:
+    int32_t optimizer
+    double learning_rate
+    double coefficients[MAX_ATTRIBUTES]     # see optimizers.py
+    double decay                            # alpha, 0 for segments that are not decayed
+    double weight_sum                       # the gradient is a sum over rows; divide by this
+
+
+ctypedef void (*Kernel32)(const Op*, Run*, float*) noexcept nogil
+ctypedef void (*Kernel64)(const Op*, Run*, double*) noexcept nogil
+# rows of X at samples -> rows of the compute type
+ctypedef void (*Gather32)(
+    float*, const void*, const int64_t*, Py_ssize_t, Py_ssize_t) noexcept nogil
+ctypedef void (*Gather64)(
+    double*, const void*, const int64_t*, Py_ssize_t, Py_ssize_t) noexcept nogil
+# parameters, gradient, slots, elements -> sum of the squared parameters before the update
+ctypedef double (*Update32)(
+    const Update*, float*, const float*, float**, Py_ssize_t) noexcept nogil
+ctypedef double (*Update64)(
+    const Update*, double*, const double*, double**, Py_ssize_t) noexcept nogil
+
+
+# The table through which an executor reaches the kernels of one instruction set.
+cdef struct Kernels:
+    Kernel32 forward32[MAX_OPCODES]
+    Kernel64 forward64[MAX_OPCODES]
+    Kernel32 backward32[MAX_OPCODES]
+    Kernel64 backward64[MAX_OPCODES]
+    Kernel32 gradient32[MAX_OPCODES]
+    Kernel64 gradient64[MAX_OPCODES]
+    Gather32 gather32[MAX_ELEMENT_TYPES]
+    Gather64 gather64[MAX_ELEMENT_TYPES]
+    Update32 update32[MAX_OPTIMIZERS]
+    Update64 update64[MAX_OPTIMIZERS]
