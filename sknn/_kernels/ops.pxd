@@ -127,11 +127,11 @@ cdef struct Run:
     const void* data
     # row i of the minibatch is row samples[i] of X, y and the weights
     const int64_t* samples
-    const int32_t* classes      # (n_samples,), or
-    const void* targets         # (n_samples, n_outputs)
+    const void* targets         # int32 class indices (n_samples,) or rows (n_samples, n_outputs)
     const double* weights       # (n_samples,) or NULL
     double* row_loss            # (capacity,)
-    # gradient of rows begin..end of a segment into destination
+    # gradient of rows begin..end of one of the op's segments into destination
+    int segment
     int64_t begin
     int64_t end
     bint accumulate

@@ -1,0 +1,6 @@
+"""Neural networks that scikit-learn users can use like any other estimator."""
+
+from sknn.mlp import MLPClassifier, MLPRegressor
+
+__version__ = "0.1.0"
+__all__ = ["MLPClassifier", "MLPRegressor"]

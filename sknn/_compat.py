@@ -1,0 +1,40 @@
+"""Every private import from scikit-learn, so that one file follows its releases."""
+
+from sklearn.base import _fit_context
+from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
+from sklearn.utils.multiclass import _check_partial_fit_first_call
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import _check_sample_weight
+from threadpoolctl import ThreadpoolController
+
+__all__ = [
+    "Interval",
+    "Options",
+    "StrOptions",
+    "_check_optimize_result",
+    "_check_partial_fit_first_call",
+    "_check_sample_weight",
+    "_fit_context",
+    "_get_additional_lbfgs_options_dict",
+    "effective_n_threads",
+    "scipy_blas_libraries",
+]
+
+
+def effective_n_threads():
+    """Cores this process may use: affinity, OMP_NUM_THREADS, threadpool_limits and loky."""
+    return _openmp_effective_n_threads()
+
+
+def scipy_blas_libraries():
+    """The BLAS that SciPy calls (``get_num_threads``, ``set_num_threads``); looked up once.
+
+    Wheels bring a BLAS of SciPy's own, beside NumPy's; elsewhere both share one.
+    """
+    import scipy.linalg.cython_blas  # noqa: F401  (so that it is loaded)
+
+    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+    own = [library for library in libraries if "scipy" in library.filepath]
+    return own or libraries

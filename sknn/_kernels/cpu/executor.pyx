@@ -1,0 +1,589 @@
+"""The CPU executor: runs whole epochs of a program without the GIL.
+
+A step has two phases with a barrier after each. In the first, each thread takes its rows of
+the minibatch through the forward and backward pass; in the second it takes its slice of the
+parameters, makes the gradient of that slice over all rows, and updates it while it is in cache.
+"""
+
+cimport numpy as cnp
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cython cimport floating
+from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memcpy
+from libcpp cimport bool as cpp_bool
+
+from sknn._kernels.ops cimport (
+    MAX_SLOTS, PREDICT, TRAIN, Kernels, Op, Operand, Run, Segment, Update,
+)
+
+import numpy as np
+
+from sknn._kernels.cpu import variant
+from sknn._kernels.ops import ElementType
+from sknn._threads import choose_n_threads, running
+
+cnp.import_array()
+
+cdef extern from "threads.h" namespace "sknn" nogil:
+    cppclass Barrier:
+        Barrier(int)
+        void wait()
+    double now()
+    cpp_bool run_workers[J](void (*)(J*, int) noexcept nogil, J*, int)
+
+cdef enum Verb:
+    TRAIN_EPOCH
+    EVALUATE
+    PREDICT_ROWS
+
+cdef enum Failure:
+    NO_FAILURE
+    ZERO_WEIGHT
+
+# a call returns at least this often, so that Ctrl-C works
+cdef double SECONDS_PER_CALL = 0.1
+# parameters whose gradient is made and applied at once: they stay in cache
+cdef int64_t SLICE = 262144
+# bytes of values that a thread of `predict` keeps in cache, and the rows that it takes at once
+PREDICT_BYTES = 1 << 20
+PREDICT_ROWS_MIN = 64
+PREDICT_ROWS_MAX = 512
+ELEMENT_TYPES = {
+    np.dtype(np.float32): ElementType.FLOAT32,
+    np.dtype(np.float64): ElementType.FLOAT64,
+    np.dtype(np.uint8): ElementType.UINT8,
+}
+
+cdef const Kernels* KERNELS = <const Kernels*>PyCapsule_GetPointer(
+    variant.load("kernels").table, b"sknn.Kernels")
+
+ctypedef struct PassRange:
+    int32_t first_op
+    int32_t end_op
+    int32_t first_segment       # into Job.pass_segments
+    int32_t end_segment
+
+# What all threads of one call share.
+cdef struct Job:
+    Verb verb
+    int n_threads
+    Barrier* barrier
+    bint double_precision
+    # the program
+    const Op* ops
+    const Segment* segments
+    const PassRange* passes
+    int n_passes
+    const int32_t* pass_segments
+    const Operand* output
+    # memory
+    void* values
+    Run run
+    void* gathered
+    char* workspaces
+    int64_t workspace_bytes
+    # X
+    const char* x
+    int x_type
+    int64_t x_row_bytes
+    int64_t n_features
+    bint in_place               # dense rows of the compute type in the order of X
+    # the minibatches
+    const int64_t* order
+    int64_t n_rows
+    int64_t batch
+    int64_t position            # the first row not yet run
+    double deadline
+    bint stop
+    Failure failure
+    # the update
+    Update update
+    const double* learning_rates
+    void* slots[MAX_SLOTS]
+    int n_slots
+    double* penalties           # sums of squared parameters, one per thread
+    double* losses              # one per pass
+    void* gradient              # of EVALUATE
+    void* out                   # of PREDICT_ROWS
+
+
+def aligned_empty(n, dtype):
+    """An uninitialised vector that starts at a multiple of 64 bytes."""
+    buffer = np.empty(n * dtype.itemsize + 64, dtype=np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start:start + n * dtype.itemsize].view(dtype)
+
+
+cdef void* address_or_null(array):
+    if array is None:
+        return NULL
+    return cnp.PyArray_DATA(array)
+
+
+cdef inline floating* at(void* vector, int64_t offset, floating* values) noexcept nogil:
+    """Element ``offset`` of a vector of the compute type, which ``values`` names."""
+    return <floating*>vector + offset
+
+
+cdef void bind_rows(Job* job, Run* run, int64_t begin, int64_t n, floating* values) noexcept nogil:
+    """Point the run at rows begin..begin + n of the order, as rows first_row.. of the arena."""
+    cdef int64_t shift = begin - run.first_row
+    run.samples = job.order + shift if job.order != NULL else NULL
+    if job.x == NULL:
+        return
+    if job.in_place:
+        run.input = job.x + shift * job.x_row_bytes
+        return
+    run.input = job.gathered
+    if floating is float:
+        KERNELS.gather32[job.x_type](
+            at(job.gathered, run.first_row * job.n_features, values), job.x,
+            job.order + begin, n, job.n_features)
+    else:
+        KERNELS.gather64[job.x_type](
+            at(job.gathered, run.first_row * job.n_features, values), job.x,
+            job.order + begin, n, job.n_features)
+
+
+cdef void walk_rows(Job* job, const PassRange* p, Run* run, floating* values) noexcept nogil:
+    """The forward pass over this thread's rows, and in training the backward pass."""
+    cdef int i
+    cdef const Op* op
+    for i in range(p.first_op, p.end_op):
+        op = &job.ops[i]
+        if op.phases & run.phase:
+            if floating is float:
+                KERNELS.forward32[op.opcode](op, run, values)
+            else:
+                KERNELS.forward64[op.opcode](op, run, values)
+    if run.phase != TRAIN:
+        return
+    for i in range(p.end_op - 1, p.first_op - 1, -1):
+        op = &job.ops[i]
+        if op.phases & run.phase:
+            if floating is float:
+                KERNELS.backward32[op.opcode](op, run, values)
+            else:
+                KERNELS.backward64[op.opcode](op, run, values)
+
+
+cdef void make_gradient(Job* job, Run* run, const Segment* segment, floating* values) noexcept nogil:
+    cdef const Op* op = &job.ops[segment.op]
+    run.segment = segment.index
+    if floating is float:
+        KERNELS.gradient32[op.opcode](op, run, values)
+    else:
+        KERNELS.gradient64[op.opcode](op, run, values)
+
+
+cdef double update_slice(Job* job, Run* run, const Segment* segment, const Update* update,
+                         floating* values) noexcept nogil:
+    """Update rows begin..end of a segment; the sum of their squares before."""
+    cdef int64_t first = segment.offset + run.begin * segment.columns
+    cdef int64_t n = (run.end - run.begin) * segment.columns
+    cdef floating* slots[MAX_SLOTS]
+    cdef int k
+    for k in range(MAX_SLOTS):
+        slots[k] = at(job.slots[k], first, values) if k < job.n_slots else NULL
+    if floating is float:
+        return KERNELS.update32[update.optimizer](
+            update, at(run.parameters, first, values), <float*>run.destination, slots, n)
+    else:
+        return KERNELS.update64[update.optimizer](
+            update, at(run.parameters, first, values), <double*>run.destination, slots, n)
+
+
+cdef void walk_parameters(Job* job, const PassRange* p, Run* run, int thread,
+                          const Update* update, floating* values) noexcept nogil:
+    """The gradient of this thread's slices over the whole minibatch, and their update."""
+    cdef const Segment* segment
+    cdef Update own = update[0]
+    cdef int64_t begin, end, step
+    cdef int i
+    cdef double squares
+    job.penalties[thread] = 0
+    for i in range(p.first_segment, p.end_segment):
+        segment = &job.segments[job.pass_segments[i]]
+        if segment.rows == 1:       # too small to cut: the threads take turns
+            begin, end = 0, 1 if i % job.n_threads == thread else 0
+        else:
+            begin = segment.rows * thread // job.n_threads
+            end = segment.rows * (thread + 1) // job.n_threads
+        step = SLICE // segment.columns
+        if step < 8:
+            step = 8
+        while begin < end:
+            run.begin = begin
+            run.end = begin + step if begin + step < end else end
+            begin = run.end
+            if job.verb == EVALUATE:
+                run.destination = at(
+                    job.gradient, segment.offset + run.begin * segment.columns, values)
+                make_gradient(job, run, segment, values)
+                continue
+            run.destination = run.workspace
+            make_gradient(job, run, segment, values)
+            own.learning_rate = update.learning_rate * segment.learning_rate_factor
+            own.decay = update.decay if segment.decayed else 0
+            squares = update_slice(job, run, segment, &own, values)
+            if segment.decayed:
+                job.penalties[thread] += squares
+
+
+cdef double weight_of(const Run* run) noexcept nogil:
+    """The sum of the minibatch's sample weights."""
+    cdef double total = 0
+    cdef int64_t i
+    if run.weights == NULL:
+        return <double>run.n_batch_rows
+    for i in range(run.n_batch_rows):
+        total += run.weights[run.samples[i]]
+    return total
+
+
+cdef void add_loss(Job* job, int p, const Run* run, double weight) noexcept nogil:
+    """In row order, whatever the number of threads."""
+    cdef double total = 0, penalty = 0
+    cdef int64_t i
+    for i in range(run.n_batch_rows):
+        total += run.row_loss[i]
+    if job.verb == EVALUATE:
+        job.losses[p] += total
+        return
+    for i in range(job.n_threads):
+        penalty += job.penalties[i]
+    job.losses[p] += (total + 0.5 * job.update.decay * penalty) / weight * run.n_batch_rows
+
+
+cdef void train_steps(Job* job, int thread, floating* values) noexcept nogil:
+    """Minibatches from job.position on, until the last one or the deadline."""
+    cdef Run run = job.run
+    cdef Update update = job.update
+    cdef int64_t begin = job.position
+    cdef int64_t n, first
+    cdef int p
+    run.workspace = job.workspaces + thread * job.workspace_bytes
+    while True:
+        n = job.batch if job.n_rows - begin >= job.batch else job.n_rows - begin
+        first = n * thread // job.n_threads
+        run.n_batch_rows = n
+        run.first_row = first
+        run.n_rows = n * (thread + 1) // job.n_threads - first
+        run.accumulate = job.verb == EVALUATE and begin > 0
+        bind_rows(job, &run, begin + first, run.n_rows, values)
+        for p in range(job.n_passes):
+            if run.n_rows:
+                walk_rows(job, &job.passes[p], &run, values)
+            job.barrier.wait()
+            update.weight_sum = weight_of(&run)
+            if update.weight_sum == 0 and job.verb == TRAIN_EPOCH:
+                job.failure = ZERO_WEIGHT
+                return
+            if job.verb == TRAIN_EPOCH:
+                update.learning_rate = job.learning_rates[begin // job.batch]
+            walk_parameters(job, &job.passes[p], &run, thread, &update, values)
+            if thread == 0 and p == job.n_passes - 1 and now() > job.deadline:
+                job.stop = True
+            job.barrier.wait()
+            if thread == 0:
+                add_loss(job, p, &run, update.weight_sum)
+        begin += n
+        if begin == job.n_rows or job.stop:
+            break
+    if thread == 0:
+        job.position = begin
+
+
+cdef void predict_steps(Job* job, int thread, floating* values) noexcept nogil:
+    """Every n_threads-th chunk of rows, in this thread's part of the arena."""
+    cdef Run run = job.run
+    cdef int64_t begin = job.position + thread * job.batch
+    cdef int64_t end = job.n_rows, i, m = job.output.channels
+    cdef floating* row
+    run.first_row = thread * job.batch
+    while begin < end:
+        run.n_rows = job.batch if end - begin >= job.batch else end - begin
+        run.n_batch_rows = run.n_rows
+        bind_rows(job, &run, begin, run.n_rows, values)
+        walk_rows(job, &job.passes[0], &run, values)
+        row = (values + job.output.offset * run.capacity + job.output.start
+               + run.first_row * job.output.sample_stride)
+        for i in range(run.n_rows):
+            memcpy(at(job.out, (begin + i) * m, values), row + i * job.output.sample_stride,
+                   m * sizeof(floating))
+        begin += job.n_threads * job.batch
+
+
+cdef void work(Job* job, int thread) noexcept nogil:
+    if job.verb == PREDICT_ROWS:
+        if job.double_precision:
+            predict_steps(job, thread, <double*>job.values)
+        else:
+            predict_steps(job, thread, <float*>job.values)
+    elif job.double_precision:
+        train_steps(job, thread, <double*>job.values)
+    else:
+        train_steps(job, thread, <float*>job.values)
+
+
+cdef class Executor:
+    """Runs one program over buffers made once.
+
+    Parameters
+    ----------
+    program : sknn._program.Program
+        As lowered for the CPU.
+    dtype : dtype, float32 or float64
+        What it computes in.
+    capacity : int
+        Rows of a minibatch, at most.
+    n_threads : int
+    train : bool
+        Whether gradients are wanted.
+
+    Raises
+    ------
+    MemoryError
+        If the buffers cannot be allocated; says how large.
+    """
+
+    cdef Job job
+    cdef readonly object program, dtype
+    cdef readonly int n_threads
+    cdef list buffers           # what the job points into
+    cdef list bound             # X, targets and weights
+    cdef cnp.ndarray penalties, losses
+
+    def __cinit__(self, program, *, dtype, int64_t capacity, int n_threads, bint train):
+        self.program = program
+        self.dtype = np.dtype(dtype)
+        self.n_threads = n_threads
+        self.buffers = []
+        self.job.double_precision = self.dtype == np.float64
+        self.job.n_threads = n_threads
+        self.job.barrier = new Barrier(n_threads)
+        self.job.batch = capacity
+        self._bind_program()
+        self.job.run.capacity = capacity
+        self.job.values = self._allocate(program.value_size * capacity)
+        if train:
+            self.job.run.gradients = self._allocate(program.value_size * capacity)
+            self.job.workspace_bytes = self.dtype.itemsize * program.slice_size(SLICE)
+            self.job.workspaces = <char*>self._allocate(
+                program.slice_size(SLICE) * n_threads)
+            self.job.run.row_loss = <double*>self._address(np.zeros(capacity))
+        if not program.sparse:
+            self.job.gathered = self._allocate(program.n_features * capacity)
+
+    def __dealloc__(self):
+        del self.job.barrier
+
+    cdef void* _address(self, cnp.ndarray array):
+        """Where an array lies; it is kept as long as the executor."""
+        self.buffers.append(array)
+        return cnp.PyArray_DATA(array)
+
+    cdef void* _allocate(self, n) except? NULL:
+        return self._address(aligned_empty(n, self.dtype))
+
+    def _bind_program(self):
+        program = self.program
+        self.job.ops = <const Op*>self._address(program.ops)
+        self.job.segments = <const Segment*>self._address(program.segments)
+        self.job.passes = <const PassRange*>self._address(program.pass_ranges)
+        self.job.n_passes = len(program.pass_ranges)
+        self.job.pass_segments = <const int32_t*>self._address(program.pass_segments)
+        self.job.output = <const Operand*>self._address(program.output)
+        self.job.n_features = program.n_features
+        self.penalties = np.zeros(self.n_threads)
+        self.losses = np.zeros(self.job.n_passes)
+        self.job.penalties = <double*>cnp.PyArray_DATA(self.penalties)
+        self.job.losses = <double*>cnp.PyArray_DATA(self.losses)
+
+    def bind(self, X, targets=None, weights=None):
+        """Take the data of the runs that follow, where they lie.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features), C-ordered float32, float64 or uint8, or \
+                CSR array with data of the executor's dtype, int32 indices and int64 indptr
+        targets : ndarray, int32 class indices or C-ordered rows of the executor's dtype
+        weights : ndarray of float64 of shape (n_samples,) or None
+        """
+        self.bound = [X, targets, weights]
+        cdef Run* run = &self.job.run
+        run.targets = address_or_null(targets)
+        run.weights = <const double*>address_or_null(weights)
+        self.job.x = NULL
+        if self.program.sparse:
+            run.indptr = <const int64_t*>cnp.PyArray_DATA(X.indptr)
+            run.indices = <const int32_t*>cnp.PyArray_DATA(X.indices)
+            run.data = cnp.PyArray_DATA(X.data)
+            return
+        self.job.x = <const char*>cnp.PyArray_DATA(X)
+        self.job.x_type = ELEMENT_TYPES[X.dtype]
+        self.job.x_row_bytes = X.shape[1] * X.itemsize
+
+    cdef _point_at_order(self, order, bint in_order):
+        """Rows of X in this order, or as they lie."""
+        self.job.order = <const int64_t*>address_or_null(order)
+        self.job.in_place = (
+            in_order and not self.program.sparse and self.bound[0].dtype == self.dtype)
+
+    def train_epoch(self, cnp.ndarray parameters, optimizer, cnp.ndarray order,
+                    int64_t batch_size, double alpha, bint in_order=False):
+        """One pass over the rows of ``order``, updating ``parameters`` after each minibatch.
+
+        Parameters
+        ----------
+        parameters : ndarray of the executor's dtype, the flat vector
+        optimizer : sknn.optimizers.Optimizer
+        order : ndarray of int64, rows of the bound data
+        batch_size : int, at most the capacity
+        alpha : float, of the squared penalty
+        in_order : bool, whether ``order`` is 0, 1, 2, ...
+
+        Returns
+        -------
+        loss : float
+            The minibatches' losses, each before its update, weighted by their rows.
+
+        Raises
+        ------
+        ZeroDivisionError
+            If the weights of a minibatch sum to zero.
+        """
+        cdef int64_t n = order.shape[0]
+        cdef cnp.ndarray rates = optimizer.learning_rates((n + batch_size - 1) // batch_size)
+        cdef cnp.ndarray slots = optimizer.slots
+        cdef int k
+        self._point_at_order(order, in_order)
+        self.job.verb = TRAIN_EPOCH
+        self.job.batch = batch_size
+        self.job.learning_rates = <const double*>cnp.PyArray_DATA(rates)
+        self.job.update.optimizer = optimizer.opcode
+        self.job.update.decay = alpha
+        for k, coefficient in enumerate(optimizer.coefficients):
+            self.job.update.coefficients[k] = coefficient
+        self.job.n_slots = slots.shape[0]
+        for k in range(self.job.n_slots):
+            self.job.slots[k] = cnp.PyArray_DATA(slots[k])
+        try:
+            self._run_rows(parameters, n)
+        finally:
+            optimizer.advance((self.job.position + batch_size - 1) // batch_size)
+        return self.losses.sum() / n
+
+    def evaluate(self, cnp.ndarray parameters, cnp.ndarray gradient, cnp.ndarray order):
+        """Loss of all rows, and its gradient.
+
+        Returns
+        -------
+        loss : float
+            The sum of the rows' losses times their weights, without penalty; ``gradient``
+            receives the derivatives of that sum with respect to the parameters.
+        """
+        self._point_at_order(order, True)
+        self.job.verb = EVALUATE
+        self.job.batch = self.job.run.capacity
+        self.job.gradient = cnp.PyArray_DATA(gradient)
+        self._run_rows(parameters, order.shape[0])
+        return self.losses.sum()
+
+    def _run_rows(self, cnp.ndarray parameters, int64_t n):
+        """Train or evaluate n rows of the order, a fraction of a second at a time."""
+        cdef bint started = True
+        self.losses[:] = 0
+        self.job.run.phase = TRAIN
+        self.job.run.parameters = cnp.PyArray_DATA(parameters)
+        self.job.n_rows = n
+        self.job.position = 0
+        self.job.failure = NO_FAILURE
+        with running():
+            while self.job.position < n:
+                PyErr_CheckSignals()
+                self.job.stop = False
+                self.job.deadline = now() + SECONDS_PER_CALL
+                with nogil:
+                    started = self._start()
+                if not started:
+                    raise RuntimeError(
+                        f"The system refused to start {self.n_threads} threads. Set n_threads "
+                        "to a smaller number.")
+                if self.job.failure == ZERO_WEIGHT:
+                    raise ZeroDivisionError(
+                        "The sample weights of a minibatch sum to zero, so its loss is not "
+                        "defined. Leave out samples of zero weight, or raise batch_size.")
+        PyErr_CheckSignals()
+
+    cdef bint _start(self) noexcept nogil:
+        if self.job.n_threads == 1:
+            work(&self.job, 0)
+            return True
+        return run_workers(work, &self.job, self.job.n_threads)
+
+    def predict(self, cnp.ndarray parameters, order, cnp.ndarray out):
+        """Write the predictions of bound rows to ``out``.
+
+        Parameters
+        ----------
+        parameters : ndarray of the executor's dtype, the flat vector
+        order : ndarray of int64, which rows; None reads X as it lies
+        out : ndarray of shape (n, n_outputs) of the executor's dtype, C-ordered
+        """
+        cdef int64_t n = out.shape[0]
+        cdef bint started = True
+        cdef int64_t rows = self.job.run.capacity // self.n_threads
+        # of one call, about 0.05 s
+        cdef int64_t block = self.job.run.capacity * max(
+            1, <int64_t>(2e9 / (self.program.flops_per_row() * self.job.run.capacity)))
+        self._point_at_order(order, order is None)
+        self.job.verb = PREDICT_ROWS
+        self.job.batch = rows
+        self.job.run.phase = PREDICT
+        self.job.run.parameters = cnp.PyArray_DATA(parameters)
+        self.job.out = cnp.PyArray_DATA(out)
+        self.job.position = 0
+        with running():
+            while self.job.position < n:
+                PyErr_CheckSignals()
+                self.job.n_rows = min(n, self.job.position + block)
+                with nogil:
+                    started = self._start()
+                if not started:
+                    raise RuntimeError(f"The system refused to start {self.n_threads} threads.")
+                self.job.position = self.job.n_rows
+        return out
+
+
+def predict(program, parameters, X, rows=None, n_threads=None):
+    """What a program predicts.
+
+    Parameters
+    ----------
+    program : sknn._program.Program
+        As lowered for the CPU.
+    parameters : ndarray, the flat vector; its dtype is what is computed in
+    X : as for `Executor.bind`
+    rows : ndarray of int64, default=None
+        Which rows of X; None is all.
+    n_threads : int, default=None
+
+    Returns
+    -------
+    predictions : ndarray of shape (n, n_outputs)
+    """
+    n = X.shape[0] if rows is None else rows.shape[0]
+    flops = program.flops_per_row()
+    n_threads = max(1, min(choose_n_threads(n_threads, flops * n), n))
+    row_bytes = parameters.dtype.itemsize * program.value_size
+    chunk = min((n + n_threads - 1) // n_threads, max(PREDICT_ROWS_MIN, min(PREDICT_ROWS_MAX,
+                                                              PREDICT_BYTES // row_bytes)))
+    if rows is None and (program.sparse or X.dtype != parameters.dtype):
+        rows = np.arange(n)
+    executor = Executor(program, dtype=parameters.dtype, capacity=chunk * n_threads,
+                        n_threads=n_threads, train=False)
+    executor.bind(X)
+    out = np.empty((n, int(program.output["channels"])), parameters.dtype)
+    return executor.predict(parameters, rows, out)

@@ -1,0 +1,41 @@
+"""Optimizers: one step over a slice of the parameters, while its gradient is in cache.
+
+What the coefficients of an `Update` are is said in optimizers.py.
+"""
+
+cdef extern from "elementwise.h" namespace "sknn" nogil:
+    cppclass SgdStep "sknn::Sgd" [T]:
+        T learning_rate, momentum
+        bint nesterov
+    cppclass AdamStep "sknn::Adam" [T]:
+        T learning_rate, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon
+    double update[S, T](S, T*, const T*, T*, T*, T, T, Py_ssize_t)
+
+
+cdef double sgd_update(const Update* u, floating* p, const floating* g, floating** slots,
+                       Py_ssize_t n) noexcept nogil:
+    cdef SgdStep[floating] step
+    step.learning_rate = <floating>u.learning_rate
+    step.momentum = <floating>u.coefficients[0]
+    step.nesterov = u.coefficients[1] != 0
+    return update(step, p, g, slots[0], slots[1], <floating>u.decay,
+                  <floating>(1 / u.weight_sum), n)
+
+
+cdef double adam_update(const Update* u, floating* p, const floating* g, floating** slots,
+                        Py_ssize_t n) noexcept nogil:
+    cdef AdamStep[floating] step
+    step.learning_rate = <floating>u.learning_rate
+    step.beta_1 = <floating>u.coefficients[0]
+    step.one_minus_beta_1 = <floating>(1 - u.coefficients[0])
+    step.beta_2 = <floating>u.coefficients[1]
+    step.one_minus_beta_2 = <floating>(1 - u.coefficients[1])
+    step.epsilon = <floating>u.coefficients[2]
+    return update(step, p, g, slots[0], slots[1], <floating>u.decay,
+                  <floating>(1 / u.weight_sum), n)
+
+
+TABLE.update32[<int>SGD] = sgd_update[float]
+TABLE.update64[<int>SGD] = sgd_update[double]
+TABLE.update32[<int>ADAM] = adam_update[float]
+TABLE.update64[<int>ADAM] = adam_update[double]

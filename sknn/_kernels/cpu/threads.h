@@ -1,0 +1,75 @@
+// Threads for one call, and the barrier between its phases.
+#pragma once
+#include <atomic>
+#include <chrono>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace sknn {
+
+inline double now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+}
+
+inline void relax() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+// Spins for some microseconds, since phases are short, then blocks, since two threads that
+// spin on one core would take turns of milliseconds.
+class Barrier {
+    std::atomic<int> waiting{0};
+    std::atomic<int> generation{0};
+    const int n;
+
+  public:
+    explicit Barrier(int n_threads) : n(n_threads) {}
+
+    void wait() {
+        int current = generation.load(std::memory_order_relaxed);
+        if (waiting.fetch_add(1, std::memory_order_acq_rel) + 1 == n) {
+            waiting.store(0, std::memory_order_relaxed);
+            generation.fetch_add(1, std::memory_order_release);
+            generation.notify_all();
+            return;
+        }
+        for (int spin = 0; spin < 2000; ++spin) {
+            if (generation.load(std::memory_order_acquire) != current) return;
+            relax();
+        }
+        generation.wait(current, std::memory_order_acquire);
+    }
+};
+
+// Runs worker(job, 0 .. n_threads - 1), the first on the calling thread, and joins the others.
+// Returns false, with nothing run, if the system gives no more threads.
+template<class Job>
+bool run_workers(void (*worker)(Job*, int), Job* job, int n_threads) {
+    enum { WAIT, GO, ABANDON };
+    std::atomic<int> start{WAIT};
+    std::vector<std::thread> threads;
+    bool all = true;
+    try {
+        threads.reserve(n_threads);
+        for (int i = 1; i < n_threads; ++i)
+            threads.emplace_back([&start, worker, job, i] {
+                start.wait(WAIT, std::memory_order_acquire);
+                if (start.load(std::memory_order_acquire) == GO) worker(job, i);
+            });
+    } catch (const std::system_error&) {
+        all = false;
+    }
+    start.store(all ? GO : ABANDON, std::memory_order_release);
+    start.notify_all();
+    if (all) worker(job, 0);
+    for (auto& thread : threads) thread.join();
+    return all;
+}
+
+}  // namespace sknn

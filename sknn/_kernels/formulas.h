@@ -1,0 +1,215 @@
+// Every scalar formula, once: activations, losses, optimizer steps and random numbers, for
+// the CPU and for CUDA. Templates on the float type, no allocation, no standard header.
+// Selections are written so that NaN passes through.
+#pragma once
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define SKNN_FN __host__ __device__ __forceinline__
+#else
+#define SKNN_FN inline __attribute__((always_inline))
+#endif
+
+namespace sknn {
+
+// ---- what depends on the float type -------------------------------------------------------
+
+template<class T> struct Limits;
+template<> struct Limits<float> {
+    static constexpr float epsilon = 1.1920928955078125e-07f;
+};
+template<> struct Limits<double> {
+    static constexpr double epsilon = 2.220446049250313e-16;
+};
+
+SKNN_FN float root(float x) { return __builtin_sqrtf(x); }
+SKNN_FN double root(double x) { return __builtin_sqrt(x); }
+SKNN_FN float magnitude(float x) { return __builtin_fabsf(x); }
+SKNN_FN double magnitude(double x) { return __builtin_fabs(x); }
+SKNN_FN float with_sign(float x, float s) { return __builtin_copysignf(x, s); }
+SKNN_FN double with_sign(double x, double s) { return __builtin_copysign(x, s); }
+SKNN_FN float log(float x) { return __builtin_logf(x); }
+SKNN_FN double log(double x) { return __builtin_log(x); }
+
+template<class T> SKNN_FN T clip(T x, T low, T high) {
+    return x < low ? low : (x > high ? high : x);
+}
+// x log(y), 0 where x is 0
+template<class T> SKNN_FN T xlogy(T x, T y) { return x == T(0) ? T(0) : x * log(y); }
+
+// ---- exponential --------------------------------------------------------------------------
+// exp(x) = 2^n exp(r) with x = n log(2) + r, |r| <= log(2) / 2 (Cody and Waite, 1980).
+// The polynomial is expm1(r) / r interpolated at Chebyshev points: relative error 2.5e-10 and
+// 2.5e-19. Adding 1.5 * 2^(mantissa bits) rounds to an integer and leaves it in the low bits,
+// so that no conversion stands in the way of a vector unit. Half of 2^n is kept, since 2^n
+// itself overflows just before exp(x) does.
+
+template<class T> struct Reduced { T expm1; T half_scale; };
+
+SKNN_FN Reduced<float> reduce(float x) {
+    float shifted = x * 1.44269504088896341f + 12582912.0f;
+    float n = shifted - 12582912.0f;
+    float r = (x - n * 0.693359375f) + n * 2.12194440054690583e-4f;
+    float p = 1.9899285575896282e-4f;
+    p = p * r + 1.3941118895837001e-3f;
+    p = p * r + 8.3332984698005894e-3f;
+    p = p * r + 4.1666352771112211e-2f;
+    p = p * r + 1.6666666719028935e-1f;
+    p = p * r + 5.0000000471460574e-1f;
+    p = p * r * r + r;
+    int32_t bits = (__builtin_bit_cast(int32_t, shifted) << 23) + (126 << 23);
+    return {p, __builtin_bit_cast(float, bits)};
+}
+
+SKNN_FN Reduced<double> reduce(double x) {
+    double shifted = x * 1.44269504088896340736 + 6755399441055744.0;
+    double n = shifted - 6755399441055744.0;
+    double r = (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
+    double p = 2.0918137737642736429e-9;
+    p = p * r + 2.5110049204818659793e-8;
+    p = p * r + 2.7557263279088496905e-7;
+    p = p * r + 2.7557240887229868596e-6;
+    p = p * r + 2.4801587336442237861e-5;
+    p = p * r + 1.9841269890076402829e-4;
+    p = p * r + 1.3888888888879073994e-3;
+    p = p * r + 8.3333333333195896163e-3;
+    p = p * r + 4.1666666666676774e-2;
+    p = p * r + 1.6666666666666680820e-1;
+    p = p * r + 5.0e-1;
+    p = p * r * r + r;
+    int64_t bits = (__builtin_bit_cast(int64_t, shifted) << 52) + (int64_t(1022) << 52);
+    return {p, __builtin_bit_cast(double, bits)};
+}
+
+template<class T> struct ExpRange;
+template<> struct ExpRange<float> {
+    static constexpr float low = -86.6f, high = 88.7228390f;
+};
+template<> struct ExpRange<double> {
+    static constexpr double low = -708.0, high = 709.782712893383996;
+};
+
+// below the smallest normal number it is 0, above the largest infinity
+template<class T> SKNN_FN T exp(T x) {
+    T inside = clip(x, ExpRange<T>::low, ExpRange<T>::high);
+    Reduced<T> e = reduce(inside);
+    T y = (e.half_scale * e.expm1 + e.half_scale) * T(2);
+    y = x > ExpRange<T>::high ? y * T(1e38) * T(1e38) : y;
+    return x < ExpRange<T>::low ? T(0) : y;
+}
+
+// ---- activations: value(x), and gradient(g, y) = g times the derivative -------------------
+// from_output says what y is: the activation's output (then it may work in place) or its input.
+
+struct Identity {
+    static constexpr bool from_output = true;
+    template<class T> static SKNN_FN T value(T x) { return x; }
+    template<class T> static SKNN_FN T gradient(T g, T) { return g; }
+};
+
+struct Logistic {
+    static constexpr bool from_output = true;
+    template<class T> static SKNN_FN T value(T x) { return T(1) / (T(1) + exp(-x)); }
+    template<class T> static SKNN_FN T gradient(T g, T y) { return g * y * (T(1) - y); }
+};
+
+// tanh(x) = expm1(2x) / (expm1(2x) + 2), which keeps its digits near 0
+struct Tanh {
+    static constexpr bool from_output = true;
+    template<class T> static SKNN_FN T value(T x) {
+        T twice = clip(T(2) * magnitude(x), T(0), T(60));
+        Reduced<T> e = reduce(twice);
+        T half_expm1 = e.half_scale * e.expm1 + (e.half_scale - T(0.5));
+        return with_sign(half_expm1 / (half_expm1 + T(1)), x);
+    }
+    template<class T> static SKNN_FN T gradient(T g, T y) { return g * (T(1) - y * y); }
+};
+
+struct Relu {
+    static constexpr bool from_output = true;
+    template<class T> static SKNN_FN T value(T x) { return x < T(0) ? T(0) : x; }
+    template<class T> static SKNN_FN T gradient(T g, T y) { return y == T(0) ? T(0) : g; }
+};
+
+// ---- losses: link(z) = p, value(y, p), gradient(y, p) with respect to z -------------------
+
+struct SigmoidLogLoss {
+    template<class T> static SKNN_FN T link(T z) { return Logistic::value(z); }
+    template<class T> static SKNN_FN T value(T y, T p) {
+        T q = clip(p, Limits<T>::epsilon, T(1) - Limits<T>::epsilon);
+        return -(xlogy(y, q) + xlogy(T(1) - y, T(1) - q));
+    }
+    template<class T> static SKNN_FN T gradient(T y, T p) { return p - y; }
+};
+
+struct SquaredError {
+    template<class T> static SKNN_FN T link(T z) { return z; }
+    template<class T> static SKNN_FN T value(T y, T p) { return (y - p) * (y - p); }
+    template<class T> static SKNN_FN T gradient(T y, T p) { return p - y; }
+};
+
+struct PoissonDeviance {
+    template<class T> static SKNN_FN T link(T z) { return exp(z); }
+    template<class T> static SKNN_FN T value(T y, T p) { return xlogy(y, y / p) - y + p; }
+    template<class T> static SKNN_FN T gradient(T y, T p) { return p - y; }
+};
+
+// the link of SOFTMAX_LOG_LOSS takes a whole row; this is the loss of its true class
+template<class T> SKNN_FN T log_loss(T p) {
+    return -log(clip(p, Limits<T>::epsilon, T(1) - Limits<T>::epsilon));
+}
+
+// ---- optimizers: one step of one parameter ------------------------------------------------
+
+// Sutskever et al., On the importance of initialization and momentum in deep learning, 2013
+template<class T> struct Sgd {
+    static constexpr int n_slots = 1;
+    T learning_rate, momentum;
+    bool nesterov;
+    SKNN_FN void operator()(T& p, T g, T& velocity) const {
+        velocity = momentum * velocity - learning_rate * g;
+        p += nesterov ? momentum * velocity - learning_rate * g : velocity;
+    }
+};
+
+// Kingma and Ba, Adam: a method for stochastic optimization, 2014; the learning rate holds
+// the correction of both moments' bias
+template<class T> struct Adam {
+    static constexpr int n_slots = 2;
+    T learning_rate, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon;
+    SKNN_FN void operator()(T& p, T g, T& mean, T& square) const {
+        mean = beta_1 * mean + one_minus_beta_1 * g;
+        square = beta_2 * square + one_minus_beta_2 * (g * g);
+        p -= learning_rate * mean / (root(square) + epsilon);
+    }
+};
+
+// ---- random numbers: Philox 4x32-10 (Salmon et al., Parallel random numbers: as easy as
+// 1, 2, 3, 2011): a block of four words is a function of a counter and a key alone ------------
+
+struct Block { uint32_t word[4]; };
+
+SKNN_FN Block philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3,
+                     uint32_t k0, uint32_t k1) {
+    for (int round = 0; round < 10; ++round) {
+        uint64_t a = uint64_t(0xD2511F53u) * c0;
+        uint64_t b = uint64_t(0xCD9E8D57u) * c2;
+        uint32_t n0 = uint32_t(b >> 32) ^ c1 ^ k0;
+        uint32_t n2 = uint32_t(a >> 32) ^ c3 ^ k1;
+        c1 = uint32_t(b);
+        c3 = uint32_t(a);
+        c0 = n0;
+        c2 = n2;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    return {{c0, c1, c2, c3}};
+}
+
+// the block for element / 4 of a random stream at one step
+SKNN_FN Block random_block(uint64_t seed, uint64_t step, uint32_t stream, uint32_t block) {
+    return philox(block, stream, uint32_t(step), uint32_t(step >> 32), uint32_t(seed),
+                  uint32_t(seed >> 32));
+}
+
+}  // namespace sknn

@@ -1,0 +1,84 @@
+"""L-BFGS over the whole data, by SciPy."""
+
+import numpy as np
+import scipy.optimize
+
+from sknn._compat import _check_optimize_result, _get_additional_lbfgs_options_dict
+from sknn._kernels.cpu.executor import Executor
+from sknn._program import lower_for_cpu
+from sknn._threads import choose_n_threads
+from sknn._validation import CSR
+
+# rows whose values are held at once, beyond which memory grows and speed does not
+EVALUATE_ROWS = 1024
+
+
+class Objective:
+    """Penalised mean loss of all rows and its gradient, as functions of the flat vector."""
+
+    def __init__(self, program, data, dtype, alpha, n_threads):
+        self.program = lower_for_cpu(program, isinstance(data.X, CSR))
+        self.alpha, self.dtype = alpha, dtype
+        capacity = min(data.n_samples, EVALUATE_ROWS)
+        flops = program.flops_per_row(train=True) * capacity
+        self.executor = Executor(
+            self.program, dtype=dtype, capacity=capacity,
+            n_threads=choose_n_threads(n_threads, flops), train=True,
+        )  # fmt: skip
+        self.executor.bind(data.X, data.targets, data.weights)
+        self.order = np.arange(data.n_samples)
+        self.weight_sum = data.n_samples if data.weights is None else data.weights.sum()
+
+    def __call__(self, vector):
+        parameters = vector.astype(self.dtype, copy=False)
+        gradient = np.zeros(vector.size, self.dtype)
+        loss = self.executor.evaluate(parameters, gradient, self.order)
+        weights = self.program.views(parameters)
+        gradients = self.program.views(gradient)
+        for weight, slope in zip(weights, gradients, strict=True):
+            if weight.ndim == 2:
+                flat = weight.ravel()
+                loss += 0.5 * self.alpha * np.dot(flat, flat)
+                slope += self.alpha * weight
+        gradient /= self.weight_sum
+        return loss / self.weight_sum, gradient.astype(np.float64, copy=False)
+
+
+def minimize(estimator, objective, parameters, iteration_task):
+    """Minimise from ``parameters``; the fitted vector.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its ``n_iter_`` and ``loss_`` are set.
+    objective : Objective
+    parameters : ndarray
+    iteration_task : callable
+        Context manager around what is told to callbacks of each iteration.
+    """
+
+    def iteration(intermediate_result):
+        estimator._show_parameters(intermediate_result.x.astype(objective.dtype))
+        with iteration_task() as task:
+            pass
+        if task.stop:
+            raise StopIteration
+
+    has_callbacks = hasattr(estimator, "_skl_callbacks")
+    iprint = 1 if estimator.verbose is True or estimator.verbose >= 1 else -1
+    result = scipy.optimize.minimize(
+        objective,
+        parameters.astype(np.float64, copy=False),
+        method="L-BFGS-B",
+        jac=True,
+        options={
+            "maxfun": estimator.max_fun,
+            "maxiter": estimator.max_iter,
+            "gtol": estimator.tol,
+            **_get_additional_lbfgs_options_dict("iprint", iprint),
+        },
+        callback=iteration if has_callbacks else None,
+    )
+    estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
+    estimator.loss_ = result.fun
+    return result.x.astype(objective.dtype)

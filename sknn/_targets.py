@@ -1,0 +1,106 @@
+"""From labels to the targets of a program and back."""
+
+import numpy as np
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from sklearn.utils.multiclass import type_of_target, unique_labels
+
+from sknn import losses
+
+
+class LabelEncoder:
+    """The classes of a classifier, and what they are as targets.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    kind : {'binary', 'multiclass', 'multilabel-indicator'}
+    """
+
+    def __init__(self, y):
+        self.binarizer = LabelBinarizer().fit(y)
+        self.classes_ = self.binarizer.classes_
+        self.kind = self.binarizer.y_type_
+        self.is_multilabel = self.kind.startswith("multilabel")
+
+    @property
+    def n_outputs(self):
+        """Width of the network's output: one probability says all of two classes."""
+        n_classes = len(self.classes_)
+        return 1 if n_classes <= 2 and not self.is_multilabel else n_classes
+
+    @property
+    def loss(self):
+        if self.kind == "multiclass":
+            return losses.SOFTMAX_LOG_LOSS
+        return losses.SIGMOID_LOG_LOSS
+
+    def encode(self, y, dtype):
+        """Class indices for the softmax, else rows of zeros and ones."""
+        if self.is_multilabel:
+            rows = self.binarizer.transform(y)
+            rows = rows.toarray() if hasattr(rows, "toarray") else rows
+            return np.ascontiguousarray(rows, dtype=dtype)
+        if self.kind == "multiclass" and len(self.classes_) > 2:
+            return np.searchsorted(self.classes_, y).astype(np.int32)
+        # a single class is coded as zeros
+        positive = y == self.classes_[-1] if len(self.classes_) == 2 else np.zeros(len(y))
+        return np.ascontiguousarray(positive, dtype=dtype).reshape(-1, 1)
+
+    def decode(self, probabilities):
+        """Predicted labels."""
+        if self.n_outputs == 1:
+            probabilities = probabilities.ravel()
+        return self.binarizer.inverse_transform(probabilities)
+
+    def accuracy(self, probabilities, targets, weights):
+        """The share of rows predicted right (of a multilabel row, all of it)."""
+        if targets.ndim == 1:
+            right = probabilities.argmax(axis=1) == targets
+        else:
+            right = ((probabilities > 0.5) == (targets > 0.5)).all(axis=1)
+        return float(np.average(right, weights=weights))
+
+
+def is_multilabel(y):
+    """Whether the rows of y may belong to several classes at once."""
+    return type_of_target(y).startswith("multilabel")
+
+
+def check_labels(y, classes, *, warm_start):
+    """Refuse labels that a fitted classifier does not know, or misses.
+
+    Raises
+    ------
+    ValueError
+        With the sentences of scikit-learn.
+    """
+    found = unique_labels(y)
+    if warm_start:
+        if set(found) != set(classes):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the "
+                f"previous call to fit. Previously got {classes}, `y` has {found}"
+            )
+    elif len(np.setdiff1d(found, classes, assume_unique=True)):
+        raise ValueError(
+            f"`y` has classes not in `self.classes_`. `self.classes_` has {classes}. "
+            f"'y' has {found}."
+        )
+
+
+def with_class_weight(class_weight, encoder, y, sample_weight):
+    """Sample weights times the weights of their classes.
+
+    Of a multilabel row, the weights of its columns are multiplied, as
+    :func:`sklearn.utils.class_weight.compute_sample_weight` does it.
+    """
+    if class_weight is None:
+        return sample_weight
+    if encoder.is_multilabel:
+        y = y.toarray() if hasattr(y, "toarray") else y
+        weights = compute_sample_weight(class_weight, y)
+    else:
+        of_class = compute_class_weight(class_weight, classes=encoder.classes_, y=y)
+        weights = of_class[np.searchsorted(encoder.classes_, y)]
+    return weights if sample_weight is None else sample_weight * weights

@@ -1,0 +1,229 @@
+"""The training loop: epochs, stopping, best weights and callbacks."""
+
+import warnings
+from contextlib import contextmanager
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+
+from sknn._kernels.cpu.executor import Executor, predict
+from sknn._program import lower_for_cpu
+from sknn._state import set_parameters
+from sknn._threads import choose_n_threads
+from sknn._validation import CSR, choose_batch_size
+from sknn.optimizers import make_optimizer
+
+
+class Split:
+    """Which rows train and which validate."""
+
+    def __init__(self, estimator, data, random_state):
+        self.train, self.validation = np.arange(data.n_samples), None
+        if not estimator.early_stopping:
+            return
+        self.train, self.validation = train_test_split(
+            self.train,
+            random_state=random_state,
+            test_size=estimator.validation_fraction,
+            stratify=estimator._stratify(data.targets),
+        )
+        if self.validation.shape[0] < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size "
+                "of your dataset."
+            )
+
+
+class Progress:
+    """The fitted attributes that record a training, and whether it goes on improving."""
+
+    @staticmethod
+    def reset(estimator):
+        """As before the first epoch of a new network."""
+        estimator.loss_curve_ = []
+        estimator._no_improvement_count = 0
+        stopping_early = estimator.early_stopping
+        estimator.validation_scores_ = [] if stopping_early else None
+        estimator.best_validation_score_ = -np.inf if stopping_early else None
+        estimator.best_loss_ = None if stopping_early else np.inf
+
+    @staticmethod
+    def record_loss(estimator):
+        """Count the epoch as no improvement, or as one."""
+        loss = estimator.loss_curve_[-1]
+        if loss > estimator.best_loss_ - estimator.tol:
+            estimator._no_improvement_count += 1
+        else:
+            estimator._no_improvement_count = 0
+        if loss < estimator.best_loss_:
+            estimator.best_loss_ = loss
+
+    @staticmethod
+    def record_score(estimator, score):
+        """The same by validation score; whether it is the best so far."""
+        estimator.validation_scores_.append(score)
+        if estimator.verbose:
+            print(f"Validation score: {score:f}")
+        if score < estimator.best_validation_score_ + estimator.tol:
+            estimator._no_improvement_count += 1
+        else:
+            estimator._no_improvement_count = 0
+        if score > estimator.best_validation_score_:
+            estimator.best_validation_score_ = score
+            return True
+        return False
+
+    @staticmethod
+    def plateau(estimator):
+        """Whether nothing improved for too long and the optimizer has no other way on."""
+        if estimator._no_improvement_count <= estimator.n_iter_no_change:
+            return False
+        what = "Validation score" if estimator.early_stopping else "Training loss"
+        message = (
+            f"{what} did not improve more than tol={estimator.tol:f} for "
+            f"{estimator.n_iter_no_change:d} consecutive epochs."
+        )
+        if estimator._optimizer.schedule.plateau(message, estimator.verbose):
+            return True
+        estimator._no_improvement_count = 0
+        return False
+
+
+class Trainer:
+    """One fit by minibatches.
+
+    Everything that it needs is allocated before the estimator changes.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+    program : Program
+    parameters : ndarray, the flat vector, which is trained in place
+    data : Data
+    random_state : RandomState
+    incremental : bool
+        One epoch that continues the last optimizer, as ``partial_fit`` does.
+    keep_initial : bool
+        Whether the initial weights are the best until a score says otherwise.
+    """
+
+    def __init__(self, estimator, program, parameters, data, random_state, *, incremental,
+                 keep_initial):  # fmt: skip
+        self.estimator, self.data, self.random_state = estimator, data, random_state
+        self.parameters, self.incremental = parameters, incremental
+        self.split = Split(estimator, data, random_state)
+        self.batch_size = choose_batch_size(estimator.batch_size, len(self.split.train))
+        self.program = lower_for_cpu(program, isinstance(data.X, CSR))
+        n_threads = choose_n_threads(
+            estimator.n_threads, program.flops_per_row(train=True) * self.batch_size
+        )
+        self.executor = Executor(
+            self.program, dtype=parameters.dtype, capacity=self.batch_size,
+            n_threads=n_threads, train=True,
+        )  # fmt: skip
+        self.executor.bind(data.X, data.targets, data.weights)
+        self.optimizer = getattr(estimator, "_optimizer", None)
+        if not incremental or self.optimizer is None or self.optimizer.slots is None:
+            self.optimizer = make_optimizer(estimator, parameters)
+        self.best = parameters.copy() if estimator.early_stopping and keep_initial else None
+        self.positions = np.arange(len(self.split.train))
+
+    def run(self, epoch_task):
+        """Train; ``epoch_task`` is a context manager around each epoch (see `epoch_tasks`)."""
+        estimator = self.estimator
+        estimator._optimizer, estimator._incremental = self.optimizer, self.incremental
+        try:
+            estimator.n_iter_ = 0
+            for _ in range(estimator.max_iter):
+                with epoch_task() as task:
+                    self.epoch()
+                if self.stops() or self.incremental or task.stop:
+                    break
+                if estimator.n_iter_ == estimator.max_iter:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter:d}) "
+                        "reached and the optimization hasn't converged yet.",
+                        ConvergenceWarning,
+                    )
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.")
+        if self.best is not None:
+            set_parameters(estimator, self.program, self.best)
+
+    def epoch(self):
+        """One pass over the training rows, and what is recorded of it."""
+        estimator = self.estimator
+        estimator.loss_ = self.executor.train_epoch(
+            self.parameters, self.optimizer, self.order(), self.batch_size, estimator.alpha,
+            in_order=not estimator.shuffle and self.split.validation is None,
+        )  # fmt: skip
+        estimator.n_iter_ += 1
+        estimator.t_ += len(self.positions)
+        estimator.loss_curve_.append(estimator.loss_)
+        if estimator.verbose:
+            print(f"Iteration {estimator.n_iter_:d}, loss = {estimator.loss_:.8f}")
+        if not estimator.early_stopping:
+            Progress.record_loss(estimator)
+        elif Progress.record_score(estimator, self.validation_score()):
+            self.best = self.parameters.copy()
+        self.optimizer.schedule.epoch_ends(estimator.t_)
+
+    def stops(self):
+        return Progress.plateau(self.estimator)
+
+    def order(self):
+        """Rows of X in this epoch's order; each epoch shuffles the last one's, as theirs."""
+        if self.estimator.shuffle:
+            shuffled = np.arange(len(self.positions))
+            self.random_state.shuffle(shuffled)
+            self.positions = self.positions[shuffled]
+        if self.split.validation is None:
+            return self.positions
+        return self.split.train[self.positions]
+
+    def validation_score(self):
+        """Of the rows held out; NaN if a prediction is not finite."""
+        rows, weights = self.split.validation, self.data.weights
+        predictions = predict(
+            self.program, self.parameters, self.data.X, rows, self.estimator.n_threads
+        )
+        return self.estimator._validation_score(
+            predictions, self.data.targets[rows], None if weights is None else weights[rows]
+        )
+
+
+class Task:
+    """Whether a callback asked to stop after this task."""
+
+    stop = False
+
+
+def epoch_tasks(estimator, context, name, **passed):
+    """A factory of context managers that tell callbacks where each iteration begins and ends.
+
+    Parameters
+    ----------
+    estimator : estimator
+    context : CallbackContext
+        Of the whole fit.
+    name : str
+        What callbacks call an iteration.
+    **passed
+        X, y and metadata for the callbacks.
+    """
+
+    @contextmanager
+    def without_callbacks():
+        yield Task()
+
+    @contextmanager
+    def with_callbacks():
+        task, subcontext = Task(), context.subcontext(task_name=name)
+        subcontext.call_on_fit_task_begin(estimator=estimator, **passed)
+        yield task
+        task.stop = subcontext.call_on_fit_task_end(
+            estimator=estimator, reconstruction_attributes=estimator._reconstruct, **passed
+        )
+
+    return with_callbacks if hasattr(estimator, "_skl_callbacks") else without_callbacks

@@ -1,0 +1,133 @@
+"""X, y and sample weights at the door: checked once, and left where they lie."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.validation import validate_data
+
+from sknn._compat import _check_sample_weight
+
+# what the gather reads without a copy of X
+READ_IN_PLACE = (np.float64, np.float32, np.uint8)
+
+
+@dataclass
+class Data:
+    """What an executor binds.
+
+    Attributes
+    ----------
+    X : ndarray or CSR array
+    targets : ndarray
+        int32 class indices, or rows of the compute type.
+    weights : ndarray of float64 or None
+    """
+
+    X: object
+    targets: np.ndarray
+    weights: np.ndarray | None
+
+    @property
+    def n_samples(self):
+        return self.X.shape[0]
+
+
+@dataclass
+class CSR:
+    """A matrix in compressed sparse row format, with the index types of the kernels."""
+
+    data: np.ndarray
+    indices: np.ndarray
+    indptr: np.ndarray
+    shape: tuple
+
+
+def compute_dtype(X, dtype):
+    """What to compute in: ``dtype`` if given, else float32 for float32 and float64 for all."""
+    if dtype is not None:
+        return np.dtype(dtype)
+    return np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+
+
+def check_X(estimator, X, **options):
+    """``validate_data`` with what the networks take."""
+    return validate_data(
+        estimator, X, accept_sparse=["csr", "csc"], dtype=READ_IN_PLACE, **options
+    )
+
+
+def prepare_X(X, dtype):
+    """X as the executor reads it: itself if C-ordered, else one copy in the compute type.
+
+    Raises
+    ------
+    ValueError
+        If finite values of X overflow the compute type.
+    """
+    if sparse.issparse(X):
+        X = X.tocsr()
+        check_overflow(X.data, dtype, "X")
+        return CSR(
+            np.ascontiguousarray(X.data, dtype=dtype),
+            np.ascontiguousarray(X.indices, dtype=np.int32),
+            np.ascontiguousarray(X.indptr, dtype=np.int64),
+            X.shape,
+        )
+    check_overflow(X, dtype, "X")
+    X = np.asarray(X)
+    if X.flags.c_contiguous and X.flags.aligned and X.dtype.isnative:
+        return X
+    return np.ascontiguousarray(X, dtype=dtype)
+
+
+def check_overflow(values, dtype, name):
+    """Refuse finite values that the compute type turns into infinities."""
+    if dtype == np.float64 or values.dtype != np.float64 or values.size == 0:
+        return
+    largest = np.finfo(np.float32).max
+    low, high = values.min(), values.max()
+    if high > largest or low < -largest:
+        worst = high if high > largest else low
+        raise ValueError(
+            f"Input {name} contains a value too large for dtype('float32'): {worst:.3g}. "
+            f"Scale {name}, for example with StandardScaler, or compute in float64 "
+            "(dtype='float64')."
+        )
+
+
+def check_weights(sample_weight, X):
+    """Sample weights as float64, or None."""
+    if sample_weight is None:
+        return None
+    return np.ascontiguousarray(_check_sample_weight(sample_weight, X, dtype=np.float64))
+
+
+def check_hidden_layer_sizes(sizes):
+    """The sizes as a list.
+
+    Raises
+    ------
+    ValueError
+        If one is not positive.
+    """
+    sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+    if np.any(np.array(sizes) <= 0):
+        raise ValueError(
+            f"hidden_layer_sizes must be > 0, got {sizes}. Give the number of units of each "
+            "hidden layer, such as (100, 50), or () for none."
+        )
+    return [int(size) for size in sizes]
+
+
+def choose_batch_size(batch_size, n_samples):
+    """Rows of a minibatch."""
+    if batch_size == "auto":
+        return min(200, n_samples)
+    if batch_size > n_samples:
+        warnings.warn(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be "
+            f"clipped: {batch_size} rows were asked for, {n_samples} are there."
+        )
+    return int(np.clip(batch_size, 1, n_samples))

@@ -1,0 +1,47 @@
+"""Losses: which op ends the program, and how the loss is reported."""
+
+from dataclasses import dataclass
+
+from sknn._kernels.ops import Opcode
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss together with the link that turns outputs into predictions.
+
+    Attributes
+    ----------
+    opcode : Opcode
+        The op at the end of the program.
+    out_activation : str
+        scikit-learn's name of the link, the fitted attribute ``out_activation_``.
+    factor : float
+        Of the reported loss; the gradient does not have it.
+    averaged : bool
+        Whether the reported loss is the mean over outputs rather than their sum.
+    """
+
+    opcode: Opcode
+    out_activation: str
+    factor: float = 1.0
+    averaged: bool = False
+
+    def emit(self, builder, z):
+        """Append the op that turns ``z`` into predictions, in place."""
+        factor = self.factor / int(z["channels"]) if self.averaged else self.factor
+        builder.op(self.opcode, [z], [z], attributes=[factor])
+        return z
+
+
+# the classifier's, by whether one class excludes the others
+SOFTMAX_LOG_LOSS = Loss(Opcode.SOFTMAX_LOG_LOSS, "softmax")
+SIGMOID_LOG_LOSS = Loss(Opcode.SIGMOID_LOG_LOSS, "logistic")
+
+# the regressor's, by the option's name
+REGRESSION = {
+    "squared_error": Loss(Opcode.SQUARED_ERROR, "identity", factor=0.5, averaged=True),
+    "poisson": Loss(Opcode.POISSON_DEVIANCE, "exp"),
+}
+
+LOSSES = (SOFTMAX_LOG_LOSS, SIGMOID_LOG_LOSS, *REGRESSION.values())
+BY_OUT_ACTIVATION = {loss.out_activation: loss for loss in LOSSES}

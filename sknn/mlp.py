@@ -1,0 +1,990 @@
+"""Multilayer perceptrons: scikit-learn's two estimators on the program core."""
+
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.callback import CallbackSupportMixin
+from sklearn.metrics import r2_score
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sknn import losses
+from sknn._compat import (
+    Interval,
+    Options,
+    StrOptions,
+    _check_partial_fit_first_call,
+    _fit_context,
+)
+from sknn._kernels.cpu.executor import predict
+from sknn._kernels.ops import Optimizer
+from sknn._lbfgs import Objective, minimize
+from sknn._program import lower_for_cpu
+from sknn._state import (
+    get_parameters,
+    initial_parameters,
+    set_parameters,
+    state_from_pickle,
+    state_to_pickle,
+)
+from sknn._targets import LabelEncoder, check_labels, is_multilabel, with_class_weight
+from sknn._training import Progress, Trainer, epoch_tasks
+from sknn._validation import (
+    CSR,
+    READ_IN_PLACE,
+    Data,
+    check_hidden_layer_sizes,
+    check_overflow,
+    check_weights,
+    check_X,
+    compute_dtype,
+    prepare_X,
+)
+from sknn.layers import ACTIVATIONS, Dense, sequential
+from sknn.schedules import SCHEDULES
+
+STOCHASTIC_SOLVERS = {optimizer.name.lower() for optimizer in Optimizer}
+
+
+class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
+    """What both estimators share: parameters, fitting and the forward pass."""
+
+    _parameter_constraints: dict = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "solver": [StrOptions(STOCHASTIC_SOLVERS | {"lbfgs"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions(set(SCHEDULES))],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [
+            Interval(Integral, 1, None, closed="left"),
+            Options(Real, {np.inf}),
+        ],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "dtype": [StrOptions({"float32", "float64"}), None],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    @abstractmethod
+    def __init__(self, **parameters):
+        for name, value in parameters.items():
+            setattr(self, name, value)
+
+    # ---- what a classifier and a regressor answer differently -----------------------------
+
+    @abstractmethod
+    def _check_y(self, y, incremental, reset):
+        """Validated y, and the loss of a new network."""
+
+    @abstractmethod
+    def _encode(self, y, dtype):
+        """y as targets of the compute type, and the width of the output."""
+
+    @abstractmethod
+    def _validation_score(self, predictions, targets, weights):
+        """What early stopping watches."""
+
+    def _weigh(self, y, sample_weight):
+        return sample_weight
+
+    def _stratify(self, targets):
+        """What a validation split keeps the proportions of."""
+
+    # ---- fitting --------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the network.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data. A C-ordered array of float64, float32 or uint8 is read where it
+            lies; a CSR or CSC matrix is never made dense.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels or a label indicator matrix in classification, numbers in regression.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the loss.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X, y or a parameter is not accepted, or if the weights did not stay finite.
+        MemoryError
+            If the buffers of the fit cannot be allocated; the estimator is then unchanged.
+        """
+        return self._fit(X, y, sample_weight, incremental=False)
+
+    def _fit(self, X, y, sample_weight, *, incremental):
+        before = dict(vars(self))
+        try:
+            return self._fit_or_run_out_of_memory(X, y, sample_weight, incremental)
+        except MemoryError:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _fit_or_run_out_of_memory(self, X, y, sample_weight, incremental):
+        hidden_layer_sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
+        first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        given = {"X": X, "y": y}
+        if sample_weight is not None:
+            given["metadata"] = {"sample_weight": sample_weight}
+        X, y, loss = self._check_X_y(X, y, incremental, reset=first_pass)
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        dtype = self._choose_dtype(X, first_pass)
+        targets, n_outputs = self._encode(y, dtype)
+        weights = self._weigh(y, check_weights(sample_weight, X))
+        data = Data(prepare_X(X, dtype), targets, weights)
+        random_state = check_random_state(self.random_state)
+        if first_pass:
+            self._layer_units = (X.shape[1], *hidden_layer_sizes, n_outputs)
+            self.out_activation_ = loss.out_activation
+            parameters = initial_parameters(self._program(), random_state, dtype, self._gain())
+        else:
+            parameters = get_parameters(self, self._program()).astype(dtype, copy=False)
+        solver = self._lbfgs if self.solver == "lbfgs" else self._stochastic
+        solver(parameters, data, random_state, given, first_pass, incremental)
+        if not np.isfinite(self._parameters).all():
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain "
+                "large values and need to be preprocessed. Scale X, for example with "
+                "StandardScaler, or make learning_rate_init smaller "
+                f"(it is {self.learning_rate_init})."
+            )
+        return self
+
+    def _check_X_y(self, X, y, incremental, reset):
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            y_numeric=isinstance(self, RegressorMixin),
+            dtype=READ_IN_PLACE,
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        y, loss = self._check_y(y, incremental, reset)
+        return X, y, loss
+
+    def _choose_dtype(self, X, first_pass):
+        if self.dtype is None and not first_pass:
+            return self._parameters.dtype
+        if self.dtype is None and self.solver == "lbfgs":
+            return np.dtype(np.float64)
+        return compute_dtype(X, self.dtype)
+
+    def _gain(self):
+        return 2.0 if self.activation == "logistic" else 6.0
+
+    def _start(self, parameters, first_pass):
+        """Take the parameters of a fit that has all it needs."""
+        set_parameters(self, self._program(), parameters)
+        self.n_layers_, self.n_outputs_ = len(self._layer_units), self._layer_units[-1]
+        if first_pass:
+            self.n_iter_ = self.t_ = 0
+            if self.solver in STOCHASTIC_SOLVERS:
+                Progress.reset(self)
+
+    def _stochastic(self, parameters, data, random_state, given, first_pass, incremental):
+        trainer = Trainer(
+            self,
+            self._program(),
+            parameters,
+            data,
+            random_state,
+            incremental=incremental,
+            keep_initial=first_pass,
+        )
+        self._start(parameters, first_pass)
+        if incremental:
+            trainer.run(epoch_tasks(self, None, "epoch"))
+            return
+        with self._fit_task(given) as context:
+            trainer.run(epoch_tasks(self, context, "epoch", **given))
+
+    def _lbfgs(self, parameters, data, random_state, given, first_pass, incremental):
+        objective = Objective(self._program(), data, parameters.dtype, self.alpha, self.n_threads)
+        self._start(parameters, first_pass)
+        self._incremental = incremental
+        with self._fit_task(given) as context:
+            tasks = epoch_tasks(self, context, "iteration", **given)
+            self._show_parameters(minimize(self, objective, parameters, tasks))
+
+    @contextmanager
+    def _fit_task(self, given):
+        """Tell callbacks where the whole fit begins and ends."""
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        context.call_on_fit_task_begin(estimator=self, **given)
+        yield context
+        context.call_on_fit_task_end(
+            estimator=self, reconstruction_attributes=self._reconstruct, **given
+        )
+
+    def _reconstruct(self):
+        """What makes a copy of the estimator predict as it does now."""
+        return {
+            "coefs_": [weights.copy() for weights in self.coefs_],
+            "intercepts_": [biases.copy() for biases in self.intercepts_],
+        }
+
+    def _show_parameters(self, parameters):
+        set_parameters(self, self._program(), parameters)
+
+    # ---- prediction -----------------------------------------------------------------------
+
+    def _program(self):
+        """The network as a program; equal networks share one."""
+        n_features, *hidden, n_outputs = self._layer_units
+        layers = (*(Dense(units, self.activation) for units in hidden), Dense(n_outputs))
+        return sequential(n_features, layers, losses.BY_OUT_ACTIVATION[self.out_activation_])
+
+    def _forward(self, X):
+        """Outputs of the network, (n_samples, n_outputs), after the link."""
+        check_is_fitted(self)
+        X = check_X(self, X, reset=False)
+        program = self._program()
+        parameters = get_parameters(self, program)
+        X = prepare_X(X, parameters.dtype)
+        program = lower_for_cpu(program, isinstance(X, CSR))
+        return predict(program, parameters, X, n_threads=self.n_threads)
+
+    # ---- scikit-learn ---------------------------------------------------------------------
+
+    def _check_solver(self):
+        if self.solver not in STOCHASTIC_SOLVERS:
+            raise AttributeError(
+                "partial_fit is only available for stochastic optimizers. "
+                f"{self.solver} is not stochastic."
+            )
+        return True
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "coefs_")
+
+    def __getstate__(self):
+        return state_to_pickle(super().__getstate__())
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "_parameters" in state:
+            state_from_pickle(self, self._program())
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+class MLPClassifier(ClassifierMixin, BaseMLP):
+    """Multilayer perceptron for classification.
+
+    Minimises the log-loss by L-BFGS or by stochastic gradient descent. A drop-in for
+    :class:`sklearn.neural_network.MLPClassifier`: the same parameters, the same fitted
+    attributes and, for the same ``random_state``, the same numbers. What is added comes
+    after scikit-learn's parameters: ``dtype``, ``class_weight`` and ``n_threads``.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
+        Units of each hidden layer; ``()`` for none.
+
+    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
+        What hidden layers apply to their sums:
+
+        - 'identity': x
+        - 'logistic': 1 / (1 + exp(-x))
+        - 'tanh': the hyperbolic tangent
+        - 'relu': max(0, x)
+
+    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
+        How the loss is minimised:
+
+        - 'lbfgs': a quasi-Newton method over the whole data; often best below some thousand
+          samples.
+        - 'sgd': stochastic gradient descent with momentum [1]_.
+        - 'adam': steps scaled by running moments of the gradient [2]_; a good default for
+          thousands of samples and more.
+
+    alpha : float, default=0.0001
+        Strength of the squared penalty on the weights (not the intercepts). It is divided by
+        the number of samples of a minibatch when added to the loss.
+
+    batch_size : int, default='auto'
+        Samples of a minibatch; 'auto' is ``min(200, n_samples)``. Not used by 'lbfgs'.
+
+    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
+        Schedule of the learning rate. Only used when ``solver='sgd'``.
+
+        - 'constant': ``learning_rate_init``.
+        - 'invscaling': ``learning_rate_init / (t + 1) ** power_t`` after ``t`` samples.
+        - 'adaptive': divided by 5 each time that ``n_iter_no_change`` epochs bring no
+          improvement of at least ``tol``.
+
+    learning_rate_init : float, default=0.001
+        The initial learning rate. Only used when ``solver='sgd'`` or 'adam'.
+
+    power_t : float, default=0.5
+        Exponent of 'invscaling'. Only used when ``solver='sgd'``.
+
+    max_iter : int, default=200
+        Epochs at most, or iterations of 'lbfgs'.
+
+    shuffle : bool, default=True
+        Whether to shuffle the samples before each epoch. Only used when ``solver='sgd'`` or
+        'adam'.
+
+    random_state : int, RandomState instance or None, default=None
+        Draws the initial weights, the validation split and the shuffles. The same number
+        gives the same model as scikit-learn's estimator.
+
+    tol : float, default=1e-4
+        An epoch counts as improvement if the loss falls, or the validation score rises, by
+        this much.
+
+    verbose : bool or int, default=False
+        Whether to print the loss of each epoch.
+
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the last one.
+
+    momentum : float, default=0.9
+        Between 0 and 1. Only used when ``solver='sgd'``.
+
+    nesterovs_momentum : bool, default=True
+        Whether the momentum is Nesterov's. Only used when ``solver='sgd'`` and momentum > 0.
+
+    early_stopping : bool, default=False
+        Whether to hold out ``validation_fraction`` of the samples, stop when the score on
+        them no longer improves, and end with the weights that scored best. Only used when
+        ``solver='sgd'`` or 'adam'.
+
+    validation_fraction : float, default=0.1
+        Share of the samples that is held out. Only used with ``early_stopping``.
+
+    beta_1 : float, default=0.9
+        Decay of Adam's mean of the gradient, in [0, 1).
+
+    beta_2 : float, default=0.999
+        Decay of Adam's mean of the squared gradient, in [0, 1).
+
+    epsilon : float, default=1e-8
+        Added to the denominator of Adam.
+
+    n_iter_no_change : int, default=10
+        Epochs without improvement after which the fit stops. Only used when ``solver='sgd'``
+        or 'adam'.
+
+    max_fun : int, default=15000
+        Evaluations of the loss at most. Only used when ``solver='lbfgs'``.
+
+    dtype : {'float32', 'float64'} or None, default=None
+        What the network computes in. None follows X as scikit-learn does: float32 stays,
+        all else becomes float64. 'float32' is about twice as fast, takes half the memory,
+        and is recommended unless numbers must equal scikit-learn's.
+
+    class_weight : dict, 'balanced' or None, default=None
+        Weights of the classes, multiplied into the sample weights. 'balanced' weighs a class
+        by ``n_samples / (n_classes * its samples)``; `partial_fit` refuses it, since it does
+        not see all samples.
+
+    n_threads : int or None, default=None
+        Threads of a fit or a prediction. None takes as many as the work is worth, at most
+        the cores this process may use. Results are the same from run to run for the same
+        number of threads, and differ by rounding between numbers.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+
+    best_loss_ : float or None
+        The lowest loss of an epoch; None with ``early_stopping``.
+
+    coefs_ : list of ndarray of shape (n_units, n_units_of_next_layer)
+        Weights of each layer: views of one vector, which may be changed in place.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had names that are all strings.
+
+    intercepts_ : list of ndarray of shape (n_units_of_next_layer,)
+        Biases of each layer: views of the same vector.
+
+    loss_ : float
+        The last epoch's loss.
+
+    loss_curve_ : list of float
+        The loss of each epoch. Not set by 'lbfgs'.
+
+    n_features_in_ : int
+        Number of features.
+
+    n_iter_ : int
+        Epochs or iterations of the last fit.
+
+    n_layers_ : int
+        Layers, the input and the output among them.
+
+    n_outputs_ : int
+        Width of the output layer.
+
+    out_activation_ : str
+        What the output layer applies to its sums: 'softmax' for several
+        classes, 'logistic' for two or for multilabel targets.
+
+    t_ : int
+        Training samples seen, over all epochs.
+
+    validation_scores_ : list of float or None
+        The accuracy of each epoch on the samples held
+        out; None without ``early_stopping``.
+
+    best_validation_score_ : float or None
+        The highest of them.
+
+    See Also
+    --------
+    MLPRegressor : The same for numbers.
+    Perceptron : A linear classifier by Rosenblatt's rule.
+
+    References
+    ----------
+    .. [1] Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and
+       momentum in deep learning", 2013.
+    .. [2] Kingma and Ba, "Adam: A method for stochastic optimization", 2014,
+       arXiv:1412.6980.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sknn import MLPClassifier
+    >>> X_train, X_test, y_train, y_test = train_test_split(
+    ...     *load_digits(return_X_y=True), random_state=0)
+    >>> clf = make_pipeline(
+    ...     StandardScaler(), MLPClassifier(max_iter=30, tol=0.01, random_state=0))
+    >>> clf.fit(X_train, y_train).score(X_test, y_test)
+    0.97...
+    """
+
+    _parameter_constraints: dict = {
+        **BaseMLP._parameter_constraints,
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        dtype=None,
+        class_weight=None,
+        n_threads=None,
+    ):
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            dtype=dtype,
+            class_weight=class_weight,
+            n_threads=n_threads,
+        )
+
+    @property
+    def loss(self):
+        """The loss, which is no parameter of a classifier."""
+        return "log_loss"
+
+    def _check_y(self, y, incremental, reset):
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._encoder = LabelEncoder(y)
+            self.classes_ = self._encoder.classes_
+        else:
+            check_labels(y, self.classes_, warm_start=self.warm_start)
+        return y, self._encoder.loss
+
+    def _encode(self, y, dtype):
+        return self._encoder.encode(y, dtype), self._encoder.n_outputs
+
+    def _weigh(self, y, sample_weight):
+        return with_class_weight(self.class_weight, self._encoder, y, sample_weight)
+
+    def _stratify(self, targets):
+        """One column of two classes; of several columns there is no stratified split."""
+        return targets.astype(bool) if targets.ndim == 2 and targets.shape[1] == 1 else None
+
+    def _validation_score(self, predictions, targets, weights):
+        return self._encoder.accuracy(predictions, targets, weights)
+
+    @available_if(lambda estimator: estimator._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None, classes=None):
+        """Train for one epoch over the given data, going on from where the last call ended.
+
+        Only there for the solvers 'sgd' and 'adam'.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes)
+            Class labels, or a label indicator matrix.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the loss.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that any call will bring. Required in the first call.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit, which does not see "
+                "all samples. Compute the weights with compute_class_weight('balanced', "
+                "classes=classes, y=y) on a sample that represents them, and pass the result "
+                "as a dict."
+            )
+        if _check_partial_fit_first_call(self, classes):
+            self._encoder = LabelEncoder(y if is_multilabel(y) else classes)
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X):
+        """Predict class labels.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            The predicted labels, or a label indicator matrix.
+        """
+        outputs = self._forward(X)
+        return self._encoder.decode(outputs)
+
+    def predict_proba(self, X):
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``; for multilabel targets, of each label by itself.
+        """
+        probabilities = self._forward(X)
+        if self.n_outputs_ == 1:
+            positive = probabilities.ravel()
+            return np.vstack([1 - positive, positive]).T
+        return probabilities
+
+    def predict_log_proba(self, X):
+        """Logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_samples, n_classes)
+            ``log(predict_proba(X))``, which may be minus infinity.
+        """
+        probabilities = self.predict_proba(X)
+        return np.log(probabilities, out=probabilities)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class MLPRegressor(RegressorMixin, BaseMLP):
+    """Multilayer perceptron for regression.
+
+    Minimises the squared error or the Poisson deviance by L-BFGS or by stochastic gradient
+    descent. A drop-in for :class:`sklearn.neural_network.MLPRegressor`: the same parameters,
+    the same fitted attributes and, for the same ``random_state``, the same numbers. What is
+    added comes after scikit-learn's parameters: ``dtype`` and ``n_threads``.
+
+    Parameters
+    ----------
+    loss : {'squared_error', 'poisson'}, default='squared_error'
+        What is minimised: half the mean squared error, or half the Poisson deviance, which
+        predicts ``exp`` of the outputs and takes no negative targets.
+
+    hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
+        Units of each hidden layer; ``()`` for none.
+
+    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
+        What hidden layers apply to their sums:
+
+        - 'identity': x
+        - 'logistic': 1 / (1 + exp(-x))
+        - 'tanh': the hyperbolic tangent
+        - 'relu': max(0, x)
+
+    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
+        How the loss is minimised:
+
+        - 'lbfgs': a quasi-Newton method over the whole data; often best below some thousand
+          samples.
+        - 'sgd': stochastic gradient descent with momentum [1]_.
+        - 'adam': steps scaled by running moments of the gradient [2]_; a good default for
+          thousands of samples and more.
+
+    alpha : float, default=0.0001
+        Strength of the squared penalty on the weights (not the intercepts). It is divided by
+        the number of samples of a minibatch when added to the loss.
+
+    batch_size : int, default='auto'
+        Samples of a minibatch; 'auto' is ``min(200, n_samples)``. Not used by 'lbfgs'.
+
+    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
+        Schedule of the learning rate. Only used when ``solver='sgd'``.
+
+        - 'constant': ``learning_rate_init``.
+        - 'invscaling': ``learning_rate_init / (t + 1) ** power_t`` after ``t`` samples.
+        - 'adaptive': divided by 5 each time that ``n_iter_no_change`` epochs bring no
+          improvement of at least ``tol``.
+
+    learning_rate_init : float, default=0.001
+        The initial learning rate. Only used when ``solver='sgd'`` or 'adam'.
+
+    power_t : float, default=0.5
+        Exponent of 'invscaling'. Only used when ``solver='sgd'``.
+
+    max_iter : int, default=200
+        Epochs at most, or iterations of 'lbfgs'.
+
+    shuffle : bool, default=True
+        Whether to shuffle the samples before each epoch. Only used when ``solver='sgd'`` or
+        'adam'.
+
+    random_state : int, RandomState instance or None, default=None
+        Draws the initial weights, the validation split and the shuffles. The same number
+        gives the same model as scikit-learn's estimator.
+
+    tol : float, default=1e-4
+        An epoch counts as improvement if the loss falls, or the validation score rises, by
+        this much.
+
+    verbose : bool or int, default=False
+        Whether to print the loss of each epoch.
+
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the last one.
+
+    momentum : float, default=0.9
+        Between 0 and 1. Only used when ``solver='sgd'``.
+
+    nesterovs_momentum : bool, default=True
+        Whether the momentum is Nesterov's. Only used when ``solver='sgd'`` and momentum > 0.
+
+    early_stopping : bool, default=False
+        Whether to hold out ``validation_fraction`` of the samples, stop when the score on
+        them no longer improves, and end with the weights that scored best. Only used when
+        ``solver='sgd'`` or 'adam'.
+
+    validation_fraction : float, default=0.1
+        Share of the samples that is held out. Only used with ``early_stopping``.
+
+    beta_1 : float, default=0.9
+        Decay of Adam's mean of the gradient, in [0, 1).
+
+    beta_2 : float, default=0.999
+        Decay of Adam's mean of the squared gradient, in [0, 1).
+
+    epsilon : float, default=1e-8
+        Added to the denominator of Adam.
+
+    n_iter_no_change : int, default=10
+        Epochs without improvement after which the fit stops. Only used when ``solver='sgd'``
+        or 'adam'.
+
+    max_fun : int, default=15000
+        Evaluations of the loss at most. Only used when ``solver='lbfgs'``.
+
+    dtype : {'float32', 'float64'} or None, default=None
+        What the network computes in. None follows X as scikit-learn does: float32 stays,
+        all else becomes float64. 'float32' is about twice as fast, takes half the memory,
+        and is recommended unless numbers must equal scikit-learn's.
+
+    n_threads : int or None, default=None
+        Threads of a fit or a prediction. None takes as many as the work is worth, at most
+        the cores this process may use. Results are the same from run to run for the same
+        number of threads, and differ by rounding between numbers.
+
+    Attributes
+    ----------
+    best_loss_ : float or None
+        The lowest loss of an epoch; None with ``early_stopping``.
+
+    coefs_ : list of ndarray of shape (n_units, n_units_of_next_layer)
+        Weights of each layer: views of one vector, which may be changed in place.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had names that are all strings.
+
+    intercepts_ : list of ndarray of shape (n_units_of_next_layer,)
+        Biases of each layer: views of the same vector.
+
+    loss_ : float
+        The last epoch's loss.
+
+    loss_curve_ : list of float
+        The loss of each epoch. Not set by 'lbfgs'.
+
+    n_features_in_ : int
+        Number of features.
+
+    n_iter_ : int
+        Epochs or iterations of the last fit.
+
+    n_layers_ : int
+        Layers, the input and the output among them.
+
+    n_outputs_ : int
+        Width of the output layer.
+
+    out_activation_ : str
+        What the output layer applies to its sums: 'identity', or 'exp'
+        for the Poisson deviance.
+
+    t_ : int
+        Training samples seen, over all epochs.
+
+    validation_scores_ : list of float or None
+        The coefficient of determination of each epoch on the samples held
+        out; None without ``early_stopping``.
+
+    best_validation_score_ : float or None
+        The highest of them.
+
+    See Also
+    --------
+    MLPClassifier : The same for classes.
+
+    References
+    ----------
+    .. [1] Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and
+       momentum in deep learning", 2013.
+    .. [2] Kingma and Ba, "Adam: A method for stochastic optimization", 2014,
+       arXiv:1412.6980.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.compose import TransformedTargetRegressor
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sknn import MLPRegressor
+    >>> X_train, X_test, y_train, y_test = train_test_split(
+    ...     *load_diabetes(return_X_y=True), random_state=0)
+    >>> regressor = TransformedTargetRegressor(
+    ...     MLPRegressor(activation="tanh", solver="lbfgs", alpha=10, random_state=0),
+    ...     transformer=StandardScaler())
+    >>> regressor.fit(X_train, y_train).score(X_test, y_test)
+    0.3...
+    """
+
+    _parameter_constraints: dict = {
+        **BaseMLP._parameter_constraints,
+        "loss": [StrOptions(set(losses.REGRESSION))],
+    }
+
+    def __init__(
+        self,
+        loss="squared_error",
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        dtype=None,
+        n_threads=None,
+    ):
+        super().__init__(
+            loss=loss,
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            dtype=dtype,
+            n_threads=n_threads,
+        )
+
+    def _check_y(self, y, incremental, reset):
+        if self.loss == "poisson" and np.min(y) < 0:
+            raise ValueError(
+                f"The Poisson loss takes targets that are not negative, but the smallest of y "
+                f"is {np.min(y)}. Use loss='squared_error' for such targets."
+            )
+        return y, losses.REGRESSION[self.loss]
+
+    def _encode(self, y, dtype):
+        check_overflow(y, dtype, "y")
+        rows = np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
+        return rows, rows.shape[1]
+
+    def _validation_score(self, predictions, targets, weights):
+        """R², or NaN if a prediction is not finite."""
+        if not np.isfinite(predictions).all():
+            return np.nan
+        return r2_score(targets, predictions, sample_weight=weights)
+
+    @available_if(lambda estimator: estimator._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Train for one epoch over the given data, going on from where the last call ended.
+
+        Only there for the solvers 'sgd' and 'adam'.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the loss.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X):
+        """Predict numbers.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            The predictions.
+        """
+        outputs = self._forward(X)
+        return outputs.ravel() if outputs.shape[1] == 1 else outputs
