@@ -15,21 +15,19 @@ class Loss:
         The op at the end of the program.
     out_activation : str
         scikit-learn's name of the link, the fitted attribute ``out_activation_``.
-    factor : float
-        Of the reported loss; the gradient does not have it.
     averaged : bool
-        Whether the reported loss is the mean over outputs rather than their sum.
+        Whether the reported loss is the mean over outputs rather than their sum; the
+        gradient is that of the sum all the same.
     """
 
     opcode: Opcode
     out_activation: str
-    factor: float = 1.0
     averaged: bool = False
 
     def emit(self, builder, z):
         """Append the op that turns ``z`` into predictions, in place."""
-        factor = self.factor / int(z["channels"]) if self.averaged else self.factor
-        builder.op(self.opcode, [z], [z], attributes=[factor])
+        reporting_factor = 1 / int(z["channels"]) if self.averaged else 1.0
+        builder.op(self.opcode, [z], [z], attributes=[reporting_factor])
         return z
 
 
@@ -39,7 +37,7 @@ SIGMOID_LOG_LOSS = Loss(Opcode.SIGMOID_LOG_LOSS, "logistic")
 
 # the regressor's, by the option's name
 REGRESSION = {
-    "squared_error": Loss(Opcode.SQUARED_ERROR, "identity", factor=0.5, averaged=True),
+    "squared_error": Loss(Opcode.SQUARED_ERROR, "identity", averaged=True),
     "poisson": Loss(Opcode.POISSON_DEVIANCE, "exp"),
 }
 

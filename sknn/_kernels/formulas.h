@@ -144,7 +144,7 @@ struct SigmoidLogLoss {
 
 struct SquaredError {
     template<class T> static SKNN_FN T link(T z) { return z; }
-    template<class T> static SKNN_FN T value(T y, T p) { return (y - p) * (y - p); }
+    template<class T> static SKNN_FN T value(T y, T p) { return T(0.5) * (y - p) * (y - p); }
     template<class T> static SKNN_FN T gradient(T y, T p) { return p - y; }
 };
 

@@ -242,12 +242,18 @@ cdef double weight_of(const Run* run) noexcept nogil:
     return total
 
 
-cdef void add_loss(Job* job, int p, const Run* run, double weight) noexcept nogil:
+cdef double sum_of_rows(const Run* run) noexcept nogil:
     """In row order, whatever the number of threads."""
-    cdef double total = 0, penalty = 0
+    cdef double total = 0
     cdef int64_t i
     for i in range(run.n_batch_rows):
         total += run.row_loss[i]
+    return total
+
+
+cdef void add_loss(Job* job, int p, const Run* run, double total, double weight) noexcept nogil:
+    cdef double penalty = 0
+    cdef int i
     if job.verb == EVALUATE:
         job.losses[p] += total
         return
@@ -262,6 +268,7 @@ cdef void train_steps(Job* job, int thread, floating* values) noexcept nogil:
     cdef Update update = job.update
     cdef int64_t begin = job.position
     cdef int64_t n, first
+    cdef double total = 0
     cdef int p
     run.workspace = job.workspaces + thread * job.workspace_bytes
     while True:
@@ -283,11 +290,13 @@ cdef void train_steps(Job* job, int thread, floating* values) noexcept nogil:
             if job.verb == TRAIN_EPOCH:
                 update.learning_rate = job.learning_rates[begin // job.batch]
             walk_parameters(job, &job.passes[p], &run, thread, &update, values)
-            if thread == 0 and p == job.n_passes - 1 and now() > job.deadline:
-                job.stop = True
+            if thread == 0:
+                total = sum_of_rows(&run)       # before the next step's rows overwrite it
+                if p == job.n_passes - 1 and now() > job.deadline:
+                    job.stop = True
             job.barrier.wait()
             if thread == 0:
-                add_loss(job, p, &run, update.weight_sum)
+                add_loss(job, p, &run, total, update.weight_sum)
         begin += n
         if begin == job.n_rows or job.stop:
             break

@@ -1,0 +1,108 @@
+"""Programs that between them have every opcode, and guarded memory to run them in."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from sknn import losses
+from sknn._kernels.cpu import executor
+from sknn._kernels.ops import Activation
+from sknn._program import lower_for_cpu
+from sknn._validation import prepare_X
+from sknn.layers import Dense, sequential
+
+GUARD = 64  # elements before and after each buffer
+TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
+
+
+@dataclass
+class Case:
+    """A network with data."""
+
+    loss: losses.Loss
+    activation: str
+    sizes: tuple  # features, hidden layers, outputs
+    sparse: bool
+    seed: int = 0
+
+    @property
+    def program(self):
+        *_, n_outputs = self.sizes
+        hidden = (Dense(units, self.activation) for units in self.sizes[1:-1])
+        layers = (*hidden, Dense(n_outputs))
+        return lower_for_cpu(sequential(self.sizes[0], layers, self.loss), self.sparse)
+
+    def parameters(self):
+        """A float64 vector, with units' sums away from the kink of a rectifier."""
+        rng = np.random.default_rng(self.seed)
+        vector = np.zeros(self.program.n_parameters)
+        for view in self.program.views(vector):
+            view[...] = rng.uniform(-1, 1, view.shape) / np.sqrt(len(view))
+        return vector
+
+    def data(self, n):
+        """X (dense or CSR) of float64, targets and weights."""
+        rng = np.random.default_rng(self.seed + 1)
+        X = rng.uniform(-1, 1, (n, self.sizes[0]))
+        if self.sparse:
+            X[rng.uniform(size=X.shape) < 0.6] = 0
+            X = sparse.csr_array(X)
+        n_outputs = self.sizes[-1]
+        y = rng.poisson(1.0, (n, n_outputs)).astype(float)
+        if self.loss is losses.SOFTMAX_LOG_LOSS:
+            y = rng.integers(n_outputs, size=n).astype(np.int32)
+        elif self.loss is losses.SIGMOID_LOG_LOSS:
+            y = np.minimum(y, 1)
+        return X, y, rng.uniform(0.5, 2, n)
+
+    def __str__(self):
+        form = "csr" if self.sparse else "dense"
+        sizes = "-".join(map(str, self.sizes))
+        return f"{self.loss.opcode.name.lower()}-{self.activation}-{sizes}-{form}"
+
+
+def all_cases():
+    """Every loss and every activation, dense and sparse, in odd shapes."""
+    shapes = [(1, 1), (3, 1, 2), (5, 17, 3), (2, 33, 7, 4)]
+    for loss in losses.LOSSES:
+        for i, activation in enumerate(Activation):
+            for is_sparse in (False, True):
+                sizes = shapes[(i + is_sparse) % len(shapes)]
+                yield Case(loss, activation.name.lower(), sizes, is_sparse)
+
+
+class GuardedMemory:
+    """Allocates what an executor asks for, poisoned with NaN between sentinels."""
+
+    def __init__(self):
+        self.buffers = []
+
+    def allocate(self, n, dtype):
+        size = n + 2 * GUARD
+        raw = np.empty(size * dtype.itemsize + 64, np.uint8)
+        start = -raw.ctypes.data % 64
+        whole = raw[start : start + size * dtype.itemsize].view(dtype)
+        whole[:] = np.nan
+        whole[:GUARD] = whole[-GUARD:] = -7.0
+        self.buffers.append(whole)
+        return whole[GUARD:-GUARD]
+
+    def check(self):
+        assert self.buffers
+        for whole in self.buffers:
+            assert (whole[:GUARD] == -7.0).all(), "written before a buffer"
+            assert (whole[-GUARD:] == -7.0).all(), "written past a buffer"
+
+
+def as_dtype(case, X, y, dtype):
+    """Data as an executor of this dtype takes them."""
+    if isinstance(y, np.ndarray) and y.dtype != np.int32:
+        y = np.ascontiguousarray(y, dtype=dtype)
+    return prepare_X(X if case.sparse else X.astype(dtype), np.dtype(dtype)), y
+
+
+def make_executor(case, dtype, capacity, n_threads, train=True):
+    return executor.Executor(
+        case.program, dtype=dtype, capacity=capacity, n_threads=n_threads, train=train
+    )

@@ -1,0 +1,80 @@
+"""Every opcode against plain NumPy and finite differences, on any number of threads.
+
+Nothing here names an op: what the enumerations hold is tested.
+"""
+
+import numpy as np
+import pytest
+
+from sknn._kernels.cpu import executor
+from sknn._kernels.ops import Activation, Opcode
+
+from .. import reference
+from .cases import TOLERANCE, all_cases, as_dtype, make_executor
+
+CASES = list(all_cases())
+each_case = pytest.mark.parametrize("case", CASES, ids=str)
+each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def test_every_opcode_and_activation_is_tested():
+    opcodes = {int(op["opcode"]) for case in CASES for op in case.program.ops}
+    activations = {int(op["activation"]) for case in CASES for op in case.program.ops}
+    assert opcodes == set(map(int, Opcode))
+    assert activations == set(map(int, Activation))
+
+
+def gradient_of(case, dtype, n, capacity, n_threads, weighted=True):
+    """Loss and gradient by the executor."""
+    X, y, weights = case.data(n)
+    X, y = as_dtype(case, X, y, dtype)
+    run = make_executor(case, dtype, capacity, n_threads)
+    run.bind(X, y, weights if weighted else None)
+    gradient = np.zeros(case.program.n_parameters, dtype)
+    loss = run.evaluate(case.parameters().astype(dtype), gradient, np.arange(n))
+    return loss, gradient
+
+
+@each_case
+@each_dtype
+@pytest.mark.parametrize("n, capacity", [(1, 1), (7, 7), (23, 10)])
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_forward_and_loss(case, dtype, n, capacity, n_threads):
+    """In training (the loss) and in prediction, in chunks with a short tail."""
+    X, y, weights = case.data(n)
+    expected, expected_loss = reference.walk(case.program, case.parameters(), X, y, weights)
+    loss, _ = gradient_of(case, dtype, n, capacity, n_threads)
+    assert loss == pytest.approx(expected_loss, rel=TOLERANCE[dtype], abs=n * TOLERANCE[dtype])
+
+    X, _ = as_dtype(case, X, y, dtype)
+    parameters = case.parameters().astype(dtype)
+    predicted = executor.predict(case.program, parameters, X, n_threads=n_threads)
+    assert predicted.dtype == dtype
+    np.testing.assert_allclose(predicted, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@each_case
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gradient_is_that_of_finite_differences(case, weighted):
+    X, y, weights = case.data(9)
+    weights = weights if weighted else None
+    expected = reference.finite_differences(case.program, case.parameters(), X, y, weights)
+    _, gradient = gradient_of(case, np.float64, 9, 4, 1, weighted)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6 * scale)
+
+
+@each_case
+@each_dtype
+def test_gradient_on_several_threads(case, dtype):
+    """Fewer rows than threads among them."""
+    for n in (2, 11):
+        _, expected = gradient_of(case, np.float64, n, 5, 1)
+        scale = np.abs(expected).max()
+        for n_threads in (1, 2, 3):
+            _, gradient = gradient_of(case, dtype, n, 5, n_threads)
+            np.testing.assert_allclose(
+                gradient, expected, rtol=20 * TOLERANCE[dtype], atol=20 * TOLERANCE[dtype] * scale
+            )
+            _, again = gradient_of(case, dtype, n, 5, n_threads)
+            np.testing.assert_array_equal(gradient, again)

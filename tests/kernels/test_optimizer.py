@@ -1,0 +1,88 @@
+"""Optimizers against plain NumPy, over whole epochs with a short last minibatch."""
+
+import numpy as np
+import pytest
+
+from sknn import optimizers, schedules
+from sknn._kernels.ops import Optimizer
+
+from .. import reference
+from .cases import TOLERANCE, all_cases, as_dtype, make_executor
+
+CASES = [case for case in all_cases() if len(case.sizes) > 2][:6]
+MAKE = {
+    Optimizer.SGD: lambda p: optimizers.SGD(p, schedules.Constant(0.1), 0.9, True),
+    Optimizer.ADAM: lambda p: optimizers.Adam(p, 0.01, 0.9, 0.999, 1e-8),
+}
+
+
+def reference_epoch(case, optimizer, vector, slots, order, batch_size, alpha, t):
+    """One epoch in NumPy; its reported loss, the parameters and the slots."""
+    X, y, weights = case.data(len(order))
+    total = 0.0
+    for begin in range(0, len(order), batch_size):
+        rows = order[begin : begin + batch_size]
+        batch = X[rows], y[rows], weights[rows]
+        _, loss = reference.walk(case.program, vector, *batch)
+        gradient = reference.finite_differences(case.program, vector, *batch)
+        views = [v for v in case.program.views(vector) if v.ndim == 2]
+        slopes = [v for v in case.program.views(gradient) if v.ndim == 2]
+        loss += 0.5 * alpha * sum((v**2).sum() for v in views)
+        for view, slope in zip(views, slopes, strict=True):
+            slope += alpha * view
+        total += loss / weights[rows].sum() * len(rows)
+        t += 1
+        step = getattr(reference, optimizer.opcode.name.lower())
+        rate = optimizer.learning_rates(t)[t - 1]
+        vector, slots = step(
+            vector, gradient / weights[rows].sum(), slots, rate, optimizer.coefficients
+        )
+    return total / len(order), vector, slots
+
+
+def test_every_optimizer_is_tested():
+    assert set(MAKE) == set(Optimizer)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("opcode", list(Optimizer))
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_epochs(case, opcode, n_threads):
+    n, batch_size, alpha = 13, 5, 0.3
+    order = np.random.default_rng(3).permutation(n)
+    X, y, weights = case.data(n)
+    X, y = as_dtype(case, X, y, np.float64)
+    parameters = case.parameters()
+    optimizer, fresh = MAKE[opcode](parameters), MAKE[opcode](parameters)
+    run = make_executor(case, np.float64, batch_size, n_threads)
+    run.bind(X, y, weights)
+    vector, slots = parameters.copy(), list(fresh.slots)
+    for epoch in range(2):
+        loss = run.train_epoch(parameters, optimizer, order, batch_size, alpha)
+        expected, vector, slots = reference_epoch(
+            case, fresh, vector, slots, order, batch_size, alpha, 3 * epoch
+        )
+        assert loss == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(parameters, vector, atol=1e-6)
+
+
+@pytest.mark.parametrize("opcode", list(Optimizer))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_long_vectors(opcode, dtype):
+    """More parameters than a block of the sum of squares, and than a whole vector register."""
+    case = next(case for case in all_cases() if case.activation == "relu" and not case.sparse)
+    case.sizes = (150, 67, 3)
+    n = 8
+    X, y, weights = case.data(n)
+    start = case.parameters()
+    losses = {}
+    for kind in (np.float64, dtype):
+        bound = as_dtype(case, X, y, kind)
+        run = make_executor(case, kind, n, 1)
+        run.bind(*bound, weights)
+        parameters = start.astype(kind)
+        optimizer = MAKE[opcode](parameters)
+        losses[kind] = [
+            run.train_epoch(parameters, optimizer, np.arange(n), n, 5.0) for _ in range(2)
+        ]
+    assert losses[dtype] == pytest.approx(losses[np.float64], rel=10 * TOLERANCE[dtype])
