@@ -1,310 +1,18 @@
 """Multilayer perceptrons: scikit-learn's two estimators on the program core."""
 
-from abc import ABC, abstractmethod
-from contextlib import contextmanager
-from numbers import Integral, Real
-
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.callback import CallbackSupportMixin
+from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sknn import losses
-from sknn._compat import (
-    Interval,
-    Options,
-    StrOptions,
-    _check_partial_fit_first_call,
-    _fit_context,
-)
-from sknn._kernels.cpu.executor import predict
-from sknn._kernels.ops import Optimizer
-from sknn._lbfgs import Objective, minimize
-from sknn._program import lower_for_cpu
-from sknn._state import (
-    get_parameters,
-    initial_parameters,
-    set_parameters,
-    state_from_pickle,
-    state_to_pickle,
-)
+from sknn._base import BaseNetwork
+from sknn._compat import StrOptions, _check_partial_fit_first_call, _fit_context
 from sknn._targets import LabelEncoder, check_labels, is_multilabel, with_class_weight
-from sknn._training import Progress, Trainer, epoch_tasks
-from sknn._validation import (
-    CSR,
-    READ_IN_PLACE,
-    Data,
-    check_hidden_layer_sizes,
-    check_overflow,
-    check_weights,
-    check_X,
-    compute_dtype,
-    prepare_X,
-)
-from sknn.layers import ACTIVATIONS, Dense, sequential
-from sknn.schedules import SCHEDULES
-
-STOCHASTIC_SOLVERS = {optimizer.name.lower() for optimizer in Optimizer}
+from sknn._validation import check_overflow
 
 
-class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):
-    """What both estimators share: parameters, fitting and the forward pass."""
-
-    _parameter_constraints: dict = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "solver": [StrOptions(STOCHASTIC_SOLVERS | {"lbfgs"})],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions(set(SCHEDULES))],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [
-            Interval(Integral, 1, None, closed="left"),
-            Options(Real, {np.inf}),
-        ],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "dtype": [StrOptions({"float32", "float64"}), None],
-        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
-    }
-
-    @abstractmethod
-    def __init__(self, **parameters):
-        for name, value in parameters.items():
-            setattr(self, name, value)
-
-    # ---- what a classifier and a regressor answer differently -----------------------------
-
-    @abstractmethod
-    def _check_y(self, y, incremental, reset):
-        """Validated y, and the loss of a new network."""
-
-    @abstractmethod
-    def _encode(self, y, dtype):
-        """y as targets of the compute type, and the width of the output."""
-
-    @abstractmethod
-    def _validation_score(self, predictions, targets, weights):
-        """What early stopping watches."""
-
-    def _weigh(self, y, sample_weight):
-        return sample_weight
-
-    def _stratify(self, targets):
-        """What a validation split keeps the proportions of."""
-
-    # ---- fitting --------------------------------------------------------------------------
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
-        """Fit the network.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data. A C-ordered array of float64, float32 or uint8 is read where it
-            lies; a CSR or CSC matrix is never made dense.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Class labels or a label indicator matrix in classification, numbers in regression.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples in the loss.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If X, y or a parameter is not accepted, or if the weights did not stay finite.
-        MemoryError
-            If the buffers of the fit cannot be allocated; the estimator is then unchanged.
-        """
-        return self._fit(X, y, sample_weight, incremental=False)
-
-    def _fit(self, X, y, sample_weight, *, incremental):
-        before = dict(vars(self))
-        try:
-            return self._fit_or_run_out_of_memory(X, y, sample_weight, incremental)
-        except MemoryError:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
-
-    def _fit_or_run_out_of_memory(self, X, y, sample_weight, incremental):
-        hidden_layer_sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
-        first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        given = {"X": X, "y": y}
-        if sample_weight is not None:
-            given["metadata"] = {"sample_weight": sample_weight}
-        X, y, loss = self._check_X_y(X, y, incremental, reset=first_pass)
-        if self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        dtype = self._choose_dtype(X, first_pass)
-        targets, n_outputs = self._encode(y, dtype)
-        weights = self._weigh(y, check_weights(sample_weight, X))
-        data = Data(prepare_X(X, dtype), targets, weights)
-        random_state = check_random_state(self.random_state)
-        if first_pass:
-            self._layer_units = (X.shape[1], *hidden_layer_sizes, n_outputs)
-            self.out_activation_ = loss.out_activation
-            parameters = initial_parameters(self._program(), random_state, dtype, self._gain())
-        else:
-            parameters = get_parameters(self, self._program()).astype(dtype, copy=False)
-        solver = self._lbfgs if self.solver == "lbfgs" else self._stochastic
-        solver(parameters, data, random_state, given, first_pass, incremental)
-        if not np.isfinite(self._parameters).all():
-            raise ValueError(
-                "Solver produced non-finite parameter weights. The input data may contain "
-                "large values and need to be preprocessed. Scale X, for example with "
-                "StandardScaler, or make learning_rate_init smaller "
-                f"(it is {self.learning_rate_init})."
-            )
-        return self
-
-    def _check_X_y(self, X, y, incremental, reset):
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=isinstance(self, RegressorMixin),
-            dtype=READ_IN_PLACE,
-            reset=reset,
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        y, loss = self._check_y(y, incremental, reset)
-        return X, y, loss
-
-    def _choose_dtype(self, X, first_pass):
-        if self.dtype is None and not first_pass:
-            return self._parameters.dtype
-        if self.dtype is None and self.solver == "lbfgs":
-            return np.dtype(np.float64)
-        return compute_dtype(X, self.dtype)
-
-    def _gain(self):
-        return 2.0 if self.activation == "logistic" else 6.0
-
-    def _start(self, parameters, first_pass):
-        """Take the parameters of a fit that has all it needs."""
-        set_parameters(self, self._program(), parameters)
-        self.n_layers_, self.n_outputs_ = len(self._layer_units), self._layer_units[-1]
-        if first_pass:
-            self.n_iter_ = self.t_ = 0
-            if self.solver in STOCHASTIC_SOLVERS:
-                Progress.reset(self)
-
-    def _stochastic(self, parameters, data, random_state, given, first_pass, incremental):
-        trainer = Trainer(
-            self,
-            self._program(),
-            parameters,
-            data,
-            random_state,
-            incremental=incremental,
-            keep_initial=first_pass,
-        )
-        self._start(parameters, first_pass)
-        if incremental:
-            trainer.run(epoch_tasks(self, None, "epoch"))
-            return
-        with self._fit_task(given) as context:
-            trainer.run(epoch_tasks(self, context, "epoch", **given))
-
-    def _lbfgs(self, parameters, data, random_state, given, first_pass, incremental):
-        objective = Objective(self._program(), data, parameters.dtype, self.alpha, self.n_threads)
-        self._start(parameters, first_pass)
-        self._incremental = incremental
-        with self._fit_task(given) as context:
-            tasks = epoch_tasks(self, context, "iteration", **given)
-            self._show_parameters(minimize(self, objective, parameters, tasks))
-
-    @contextmanager
-    def _fit_task(self, given):
-        """Tell callbacks where the whole fit begins and ends."""
-        context = self._init_callback_context(max_subtasks=self.max_iter)
-        context.call_on_fit_task_begin(estimator=self, **given)
-        yield context
-        context.call_on_fit_task_end(
-            estimator=self, reconstruction_attributes=self._reconstruct, **given
-        )
-
-    def _reconstruct(self):
-        """What makes a copy of the estimator predict as it does now."""
-        return {
-            "coefs_": [weights.copy() for weights in self.coefs_],
-            "intercepts_": [biases.copy() for biases in self.intercepts_],
-        }
-
-    def _show_parameters(self, parameters):
-        set_parameters(self, self._program(), parameters)
-
-    # ---- prediction -----------------------------------------------------------------------
-
-    def _program(self):
-        """The network as a program; equal networks share one."""
-        n_features, *hidden, n_outputs = self._layer_units
-        layers = (*(Dense(units, self.activation) for units in hidden), Dense(n_outputs))
-        return sequential(n_features, layers, losses.BY_OUT_ACTIVATION[self.out_activation_])
-
-    def _forward(self, X):
-        """Outputs of the network, (n_samples, n_outputs), after the link."""
-        check_is_fitted(self)
-        X = check_X(self, X, reset=False)
-        program = self._program()
-        parameters = get_parameters(self, program)
-        X = prepare_X(X, parameters.dtype)
-        program = lower_for_cpu(program, isinstance(X, CSR))
-        return predict(program, parameters, X, n_threads=self.n_threads)
-
-    # ---- scikit-learn ---------------------------------------------------------------------
-
-    def _check_solver(self):
-        if self.solver not in STOCHASTIC_SOLVERS:
-            raise AttributeError(
-                "partial_fit is only available for stochastic optimizers. "
-                f"{self.solver} is not stochastic."
-            )
-        return True
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "coefs_")
-
-    def __getstate__(self):
-        return state_to_pickle(super().__getstate__())
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        if "_parameters" in state:
-            state_from_pickle(self, self._program())
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
-
-
-class MLPClassifier(ClassifierMixin, BaseMLP):
+class MLPClassifier(ClassifierMixin, BaseNetwork):
     """Multilayer perceptron for classification.
 
     Minimises the log-loss by L-BFGS or by stochastic gradient descent. A drop-in for
@@ -498,7 +206,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     """
 
     _parameter_constraints: dict = {
-        **BaseMLP._parameter_constraints,
+        **BaseNetwork._parameter_constraints,
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
 
@@ -678,7 +386,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return tags
 
 
-class MLPRegressor(RegressorMixin, BaseMLP):
+class MLPRegressor(RegressorMixin, BaseNetwork):
     """Multilayer perceptron for regression.
 
     Minimises the squared error or the Poisson deviance by L-BFGS or by stochastic gradient
@@ -868,7 +576,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     """
 
     _parameter_constraints: dict = {
-        **BaseMLP._parameter_constraints,
+        **BaseNetwork._parameter_constraints,
         "loss": [StrOptions(set(losses.REGRESSION))],
     }
 
