@@ -1,5 +1,7 @@
 """L-BFGS over the whole data, by SciPy."""
 
+import warnings
+
 import numpy as np
 import scipy.optimize
 
@@ -56,29 +58,50 @@ def minimize(estimator, objective, parameters, iteration_task):
     iteration_task : callable
         Context manager around what is told to callbacks of each iteration.
     """
-
-    def iteration(intermediate_result):
-        estimator._show_parameters(intermediate_result.x.astype(objective.dtype))
-        with iteration_task() as task:
-            pass
-        if task.stop:
-            raise StopIteration
-
-    has_callbacks = hasattr(estimator, "_skl_callbacks")
-    iprint = 1 if estimator.verbose is True or estimator.verbose >= 1 else -1
-    result = scipy.optimize.minimize(
-        objective,
-        parameters.astype(np.float64, copy=False),
-        method="L-BFGS-B",
-        jac=True,
-        options={
-            "maxfun": estimator.max_fun,
-            "maxiter": estimator.max_iter,
-            "gtol": estimator.tol,
-            **_get_additional_lbfgs_options_dict("iprint", iprint),
-        },
-        callback=iteration if has_callbacks else None,
-    )
-    estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
+    iterations = Iterations(estimator, objective, parameters, iteration_task)
+    try:
+        result = scipy.optimize.minimize(
+            objective,
+            parameters.astype(np.float64, copy=False),
+            method="L-BFGS-B",
+            jac=True,
+            options={
+                "maxfun": estimator.max_fun,
+                "maxiter": estimator.max_iter,
+                "gtol": estimator.tol,
+                **_get_additional_lbfgs_options_dict("iprint", 1 if estimator.verbose else -1),
+            },
+            callback=iterations,
+        )
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.")
+        result, iterations.ended_early = iterations.result, True
+    if iterations.ended_early:
+        estimator.n_iter_ = iterations.n
+    else:
+        estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
     estimator.loss_ = result.fun
     return result.x.astype(objective.dtype)
+
+
+class Iterations:
+    """Follows the iterations: for callbacks, and for what is left after an interrupt."""
+
+    def __init__(self, estimator, objective, parameters, iteration_task):
+        self.estimator, self.dtype = estimator, objective.dtype
+        self.iteration_task = iteration_task
+        self.n, self.ended_early = 0, False
+        self.result = scipy.optimize.OptimizeResult(x=parameters, fun=np.inf)
+        self.has_callbacks = hasattr(estimator, "_skl_callbacks")
+
+    def __call__(self, intermediate_result):
+        self.n += 1
+        self.result = intermediate_result
+        if not self.has_callbacks:
+            return
+        self.estimator._show_parameters(intermediate_result.x.astype(self.dtype))
+        with self.iteration_task() as task:
+            pass
+        if task.stop:
+            self.ended_early = True
+            raise StopIteration

@@ -55,6 +55,8 @@ class LabelEncoder:
 
     def accuracy(self, probabilities, targets, weights):
         """The share of rows predicted right (of a multilabel row, all of it)."""
+        if len(self.classes_) == 1 and not self.is_multilabel:
+            return 1.0
         if targets.ndim == 1:
             right = probabilities.argmax(axis=1) == targets
         else:
