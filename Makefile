@@ -42,7 +42,7 @@ lint: $(VENV)/created
 	$(BIN)/python -m pip install --quiet "ruff>=0.9" "cython-lint>=0.16"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint sknn
+	PATH="$(BIN):$$PATH" cython-lint --exclude '_(v[234]|generic).pyx' sknn
 
 bench: $(VENV)/extra-bench
 	$(BIN)/python benchmarks/bench_mlp.py

@@ -312,8 +312,8 @@ def predict(program, parameters, X, rows=None, n_threads=None):
     flops = program.flops_per_row()
     n_threads = max(1, min(choose_n_threads(n_threads, flops * n), n))
     row_bytes = parameters.dtype.itemsize * program.value_size
-    chunk = min((n + n_threads - 1) // n_threads, max(PREDICT_ROWS_MIN, min(PREDICT_ROWS_MAX,
-                                                              PREDICT_BYTES // row_bytes)))
+    in_cache = max(PREDICT_ROWS_MIN, min(PREDICT_ROWS_MAX, PREDICT_BYTES // row_bytes))
+    chunk = min((n + n_threads - 1) // n_threads, in_cache)
     if rows is None and (program.sparse or X.dtype != parameters.dtype):
         rows = np.arange(n)
     executor = Executor(program, dtype=parameters.dtype, capacity=chunk * n_threads,

@@ -6,14 +6,10 @@ then sizes; shapes stand in comments. It allocates nothing and checks nothing.
 
 from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from scipy.linalg.cython_blas cimport dgemm, sgemm
 
-from sknn._kernels.ops cimport (
-    ADAM, DENSE, DENSE_CSR, FLOAT32, FLOAT64, IDENTITY, INPUT, LOGISTIC, MAX_ACTIVATIONS, MAX_OPCODES,
-    POISSON_DEVIANCE, RELU, SGD, SIGMOID_LOG_LOSS, SOFTMAX_LOG_LOSS, SQUARED_ERROR, TANH,
-    TRAIN, UINT8, Kernel32, Kernel64, Kernels, Op, Operand, Run, Update,
-)
+from sknn._kernels.ops cimport *
 
 cdef Kernels TABLE
 

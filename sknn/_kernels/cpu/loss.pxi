@@ -21,10 +21,6 @@ cdef extern from "elementwise.h" namespace "sknn" nogil:
     cppclass PoissonDeviance
 
 cdef LossTable LOSSES[MAX_OPCODES]
-LOSSES[<int>SOFTMAX_LOG_LOSS] = softmax_loss()
-LOSSES[<int>SIGMOID_LOG_LOSS] = elementwise_loss[SigmoidLogLoss]()
-LOSSES[<int>SQUARED_ERROR] = elementwise_loss[SquaredError]()
-LOSSES[<int>POISSON_DEVIANCE] = elementwise_loss[PoissonDeviance]()
 
 
 cdef inline LossLoops[floating]* loops_of(int opcode, floating* values) noexcept nogil:
@@ -53,9 +49,15 @@ cdef void loss_backward(const Op* op, Run* run, floating* values) noexcept nogil
         z.sample_stride, z.sample_stride)
 
 
-cdef int loss
-for loss in (SOFTMAX_LOG_LOSS, SIGMOID_LOG_LOSS, SQUARED_ERROR, POISSON_DEVIANCE):
-    TABLE.forward32[loss] = loss_forward[float]
-    TABLE.forward64[loss] = loss_forward[double]
-    TABLE.backward32[loss] = loss_backward[float]
-    TABLE.backward64[loss] = loss_backward[double]
+cdef void add(int opcode, LossTable loops) noexcept:
+    LOSSES[opcode] = loops
+    TABLE.forward32[opcode] = loss_forward[float]
+    TABLE.forward64[opcode] = loss_forward[double]
+    TABLE.backward32[opcode] = loss_backward[float]
+    TABLE.backward64[opcode] = loss_backward[double]
+
+
+add(SOFTMAX_LOG_LOSS, softmax_loss())
+add(SIGMOID_LOG_LOSS, elementwise_loss[SigmoidLogLoss]())
+add(SQUARED_ERROR, elementwise_loss[SquaredError]())
+add(POISSON_DEVIANCE, elementwise_loss[PoissonDeviance]())

@@ -114,7 +114,8 @@ cdef void walk_rows(Job* job, const PassRange* p, Run* run, floating* values) no
                 KERNELS.backward64[op.opcode](op, run, values)
 
 
-cdef void make_gradient(Job* job, Run* run, const Segment* segment, floating* values) noexcept nogil:
+cdef void make_gradient(Job* job, Run* run, const Segment* segment,
+                        floating* values) noexcept nogil:
     cdef const Op* op = &job.ops[segment.op]
     run.segment = segment.index
     if floating is float:
