@@ -1,6 +1,7 @@
 """Neural networks that scikit-learn users can use like any other estimator."""
 
 from sknn.mlp import MLPClassifier, MLPRegressor
+from sknn.perceptron import Perceptron
 
 __version__ = "0.1.0"
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "Perceptron"]

@@ -24,11 +24,12 @@ from sknn._program import lower_for_cpu
 from sknn._state import (
     get_parameters,
     initial_parameters,
+    reconstruction,
     set_parameters,
     state_from_pickle,
     state_to_pickle,
 )
-from sknn._training import Progress, Trainer, epoch_tasks
+from sknn._training import Progress, Trainer, tasks
 from sknn._validation import (
     CSR,
     READ_IN_PLACE,
@@ -137,13 +138,23 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
     def _fit(self, X, y, sample_weight, *, incremental):
         before = dict(vars(self))
         try:
-            return self._fit_or_run_out_of_memory(X, y, sample_weight, incremental)
-        except MemoryError:
+            train = self._prepare(X, y, sample_weight, incremental)
+        except BaseException:  # nothing was trained: leave no mixture of two fits
             vars(self).clear()
             vars(self).update(before)
             raise
+        train()
+        if not np.isfinite(self._parameters).all():
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain "
+                "large values and need to be preprocessed. Scale X, for example with "
+                "StandardScaler, or make learning_rate_init smaller "
+                f"(it is {self.learning_rate_init})."
+            )
+        return self
 
-    def _fit_or_run_out_of_memory(self, X, y, sample_weight, incremental):
+    def _prepare(self, X, y, sample_weight, incremental):
+        """Check and allocate all that a fit takes; what then trains, as a function."""
         hidden_layer_sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         given = {"X": X, "y": y}
@@ -162,17 +173,25 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
             self.out_activation_ = loss.out_activation
             parameters = initial_parameters(self._program(), random_state, dtype, self._gain())
         else:
+            self._check_same_outputs(n_outputs, loss)
             parameters = get_parameters(self, self._program()).astype(dtype, copy=False)
         solver = self._lbfgs if self.solver == "lbfgs" else self._stochastic
-        solver(parameters, data, random_state, given, first_pass, incremental)
-        if not np.isfinite(self._parameters).all():
+        return solver(parameters, data, random_state, given, first_pass, incremental)
+
+    def _check_same_outputs(self, n_outputs, loss):
+        """Refuse to go on with targets or a loss that the fitted network has no outputs for."""
+        if n_outputs != self._layer_units[-1]:
             raise ValueError(
-                "Solver produced non-finite parameter weights. The input data may contain "
-                "large values and need to be preprocessed. Scale X, for example with "
-                "StandardScaler, or make learning_rate_init smaller "
-                f"(it is {self.learning_rate_init})."
+                f"y has {n_outputs} outputs, but the network was fitted with "
+                f"{self._layer_units[-1]}. Give y of the same shape, or fit anew with "
+                "warm_start=False."
             )
-        return self
+        if loss.out_activation != self.out_activation_:
+            raise ValueError(
+                f"These targets and this loss need the output activation "
+                f"{loss.out_activation!r}, but the network was fitted with "
+                f"{self.out_activation_!r}. Fit anew with warm_start=False."
+            )
 
     def _check_X_y(self, X, y, incremental, reset):
         X, y = validate_data(
@@ -219,20 +238,28 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
             incremental=incremental,
             keep_initial=first_pass,
         )
-        self._start(parameters, first_pass)
-        if incremental:
-            trainer.run(epoch_tasks(self, None, "epoch"))
-            return
-        with self._fit_task(given) as context:
-            trainer.run(epoch_tasks(self, context, "epoch", **given))
+
+        def train():
+            self._start(parameters, first_pass)
+            if incremental:
+                trainer.run()
+                return
+            with self._fit_task(given) as context:
+                trainer.run(context, **given)
+
+        return train
 
     def _lbfgs(self, parameters, data, random_state, given, first_pass, incremental):
         objective = Objective(self._program(), data, parameters.dtype, self.alpha, self.n_threads)
-        self._start(parameters, first_pass)
-        self._incremental = incremental
-        with self._fit_task(given) as context:
-            tasks = epoch_tasks(self, context, "iteration", **given)
-            self._show_parameters(minimize(self, objective, parameters, tasks))
+
+        def train():
+            self._start(parameters, first_pass)
+            self._incremental = incremental
+            with self._fit_task(given) as context:
+                task = tasks(self, context, "iteration", self._reconstruct, **given)
+                self._show_parameters(minimize(self, objective, parameters, task))
+
+        return train
 
     @contextmanager
     def _fit_task(self, given):
@@ -246,10 +273,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _reconstruct(self):
         """What makes a copy of the estimator predict as it does now."""
-        return {
-            "coefs_": [weights.copy() for weights in self.coefs_],
-            "intercepts_": [biases.copy() for biases in self.intercepts_],
-        }
+        return reconstruction(self._program(), self._parameters)
 
     def _show_parameters(self, parameters):
         set_parameters(self, self._program(), parameters)
@@ -268,6 +292,9 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         X = check_X(self, X, reset=False)
         program = self._program()
         parameters = get_parameters(self, program)
+        if self.dtype is None:  # as in scikit-learn, the wider of the model's type and X's
+            dtype = np.result_type(compute_dtype(X, None), parameters.dtype)
+            parameters = parameters.astype(dtype, copy=False)
         X = prepare_X(X, parameters.dtype)
         program = lower_for_cpu(program, isinstance(X, CSR))
         return predict(program, parameters, X, n_threads=self.n_threads)

@@ -1,6 +1,11 @@
 """Every private import from scikit-learn, so that one file follows its releases."""
 
 from sklearn.base import _fit_context
+from sklearn.linear_model._base import (
+    SPARSE_INTERCEPT_DECAY,
+    LinearClassifierMixin,
+    SparseCoefMixin,
+)
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
@@ -10,8 +15,11 @@ from sklearn.utils.validation import _check_sample_weight
 from threadpoolctl import ThreadpoolController
 
 __all__ = [
+    "SPARSE_INTERCEPT_DECAY",
     "Interval",
+    "LinearClassifierMixin",
     "Options",
+    "SparseCoefMixin",
     "StrOptions",
     "_check_optimize_result",
     "_check_partial_fit_first_call",

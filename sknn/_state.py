@@ -28,8 +28,7 @@ def set_parameters(estimator, program, vector):
     views = program.views(vector)
     estimator._parameters = vector
     estimator._views = tuple(views)
-    estimator.coefs_ = [view for view in views if view.ndim == 2]
-    estimator.intercepts_ = [view for view in views if view.ndim == 1]
+    vars(estimator).update(_attributes(views))
 
 
 def get_parameters(estimator, program):
@@ -50,6 +49,18 @@ def get_parameters(estimator, program):
         view[...] = array
     set_parameters(estimator, program, vector)
     return vector
+
+
+def reconstruction(program, vector):
+    """Fitted attributes, for a copy of the estimator that predicts with these parameters."""
+    return _attributes(program.views(vector.copy()))
+
+
+def _attributes(views):
+    return {
+        "coefs_": [view for view in views if view.ndim == 2],
+        "intercepts_": [view for view in views if view.ndim == 1],
+    }
 
 
 def _interleave(coefs, intercepts):

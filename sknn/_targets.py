@@ -55,6 +55,12 @@ class LabelEncoder:
 
     def accuracy(self, probabilities, targets, weights):
         """The share of rows predicted right (of a multilabel row, all of it)."""
+        if weights is not None and not weights.any():
+            raise ValueError(
+                "Sample weights must contain at least one non-zero number. Those of the "
+                "validation rows are all zero: raise validation_fraction, or take another "
+                "random_state."
+            )
         if len(self.classes_) == 1 and not self.is_multilabel:
             return 1.0
         if targets.ndim == 1:
@@ -69,7 +75,7 @@ def is_multilabel(y):
     return type_of_target(y).startswith("multilabel")
 
 
-def check_labels(y, classes, *, warm_start):
+def check_labels(y, encoder, *, warm_start):
     """Refuse labels that a fitted classifier does not know, or misses.
 
     Raises
@@ -77,7 +83,12 @@ def check_labels(y, classes, *, warm_start):
     ValueError
         With the sentences of scikit-learn.
     """
-    found = unique_labels(y)
+    if is_multilabel(y) != encoder.is_multilabel:
+        raise ValueError(
+            f"y is {type_of_target(y)}, but the network was fitted with {encoder.kind} targets. "
+            "Give targets of that kind, or fit anew with warm_start=False."
+        )
+    classes, found = encoder.classes_, unique_labels(y)
     if warm_start:
         if set(found) != set(classes):
             raise ValueError(

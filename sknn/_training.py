@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 
 from sknn._kernels.cpu.executor import Executor, predict
 from sknn._program import lower_for_cpu
-from sknn._state import set_parameters
+from sknn._state import reconstruction, set_parameters
 from sknn._threads import choose_n_threads
 from sknn._validation import CSR, choose_batch_size
 from sknn.optimizers import make_optimizer
@@ -126,12 +126,14 @@ class Trainer:
         self.optimizer = getattr(estimator, "_optimizer", None)
         if not incremental or self.optimizer is None or self.optimizer.slots is None:
             self.optimizer = make_optimizer(estimator, parameters)
+        self.optimizer.slots = self.optimizer.slots.astype(parameters.dtype, copy=False)
         self.best = parameters.copy() if estimator.early_stopping and keep_initial else None
         self.positions = np.arange(len(self.split.train))
 
-    def run(self, epoch_task):
-        """Train; ``epoch_task`` is a context manager around each epoch (see `epoch_tasks`)."""
+    def run(self, context=None, **passed):
+        """Train, and tell callbacks of each epoch (see `tasks`)."""
         estimator = self.estimator
+        epoch_task = tasks(estimator, context, "epoch", self.reconstruct, **passed)
         estimator._optimizer, estimator._incremental = self.optimizer, self.incremental
         try:
             estimator.n_iter_ = 0
@@ -169,6 +171,11 @@ class Trainer:
             self.best = self.parameters.copy()
         self.optimizer.schedule.epoch_ends(estimator.t_)
 
+    def reconstruct(self):
+        """As if the fit stopped now."""
+        now = self.parameters if self.best is None else self.best
+        return reconstruction(self.program, now)
+
     def stops(self):
         return Progress.plateau(self.estimator)
 
@@ -199,16 +206,18 @@ class Task:
     stop = False
 
 
-def epoch_tasks(estimator, context, name, **passed):
+def tasks(estimator, context, name, reconstruct, **passed):
     """A factory of context managers that tell callbacks where each iteration begins and ends.
 
     Parameters
     ----------
     estimator : estimator
-    context : CallbackContext
-        Of the whole fit.
+    context : CallbackContext or None
+        Of the whole fit; None tells nobody.
     name : str
         What callbacks call an iteration.
+    reconstruct : callable
+        Fitted attributes as if the fit had stopped after the iteration.
     **passed
         X, y and metadata for the callbacks.
     """
@@ -223,7 +232,8 @@ def epoch_tasks(estimator, context, name, **passed):
         subcontext.call_on_fit_task_begin(estimator=estimator, **passed)
         yield task
         task.stop = subcontext.call_on_fit_task_end(
-            estimator=estimator, reconstruction_attributes=estimator._reconstruct, **passed
+            estimator=estimator, reconstruction_attributes=reconstruct, **passed
         )
 
-    return with_callbacks if hasattr(estimator, "_skl_callbacks") else without_callbacks
+    told = context is not None and hasattr(estimator, "_skl_callbacks")
+    return with_callbacks if told else without_callbacks

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from scipy import sparse
@@ -110,14 +111,17 @@ def check_hidden_layer_sizes(sizes):
     Raises
     ------
     ValueError
-        If one is not positive.
+        If one is not a positive integer.
     """
     sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-    if np.any(np.array(sizes) <= 0):
-        raise ValueError(
-            f"hidden_layer_sizes must be > 0, got {sizes}. Give the number of units of each "
-            "hidden layer, such as (100, 50), or () for none."
-        )
+    advice = (
+        f"got {sizes}. Give the number of units of each hidden layer as integers, such as "
+        "(100, 50), or () for none."
+    )
+    if not all(isinstance(size, Integral) for size in sizes):
+        raise ValueError(f"hidden_layer_sizes must be integers, {advice}")
+    if any(size <= 0 for size in sizes):
+        raise ValueError(f"hidden_layer_sizes must be > 0, {advice}")
     return [int(size) for size in sizes]
 
 

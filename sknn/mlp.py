@@ -279,7 +279,7 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
             self._encoder = LabelEncoder(y)
             self.classes_ = self._encoder.classes_
         else:
-            check_labels(y, self.classes_, warm_start=self.warm_start)
+            check_labels(y, self._encoder, warm_start=self.warm_start)
         return y, self._encoder.loss
 
     def _encode(self, y, dtype):

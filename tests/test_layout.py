@@ -17,7 +17,8 @@ TESTS = Path(__file__).parent
 FLOORS = [
     {"_kernels/formulas.h", "_kernels/ops.pxd", "_kernels/ops.pyx"},
     {"_compat.py", "_threads.py", "_kernels/cpu/variant.py", "_kernels/cpu/kernels.pyx",
-     "_kernels/cpu/perceptron.pyx", "_kernels/cpu/elementwise.h", "_kernels/cpu/threads.h"},
+     "_kernels/cpu/perceptron.pyx", "_kernels/cpu/perceptron.h", "_kernels/cpu/elementwise.h",
+     "_kernels/cpu/threads.h"},
     {"_program.py", "_kernels/cpu/executor.pyx"},
     {"layers.py", "losses.py", "optimizers.py", "schedules.py", "initializers.py"},
     {"_training.py", "_lbfgs.py", "_validation.py", "_targets.py", "_state.py"},

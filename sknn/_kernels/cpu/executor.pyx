@@ -121,6 +121,13 @@ cdef class Executor:
     cdef void* _allocate(self, n) except? NULL:
         return self._address(aligned_empty(n, self.dtype))
 
+    def _check_vector(self, vector):
+        """A vector of another type or length would be overrun."""
+        if vector.dtype != self.dtype or vector.shape != (self.program.n_parameters,):
+            raise ValueError(
+                f"The program has {self.program.n_parameters} parameters of {self.dtype}, but "
+                f"was given a vector of shape {vector.shape} and {vector.dtype}.")
+
     def _bind_program(self):
         program = self.program
         self.job.ops = <const Op*>self._address(program.ops)
@@ -192,6 +199,7 @@ cdef class Executor:
         cdef cnp.ndarray rates = optimizer.learning_rates((n + batch_size - 1) // batch_size)
         cdef cnp.ndarray slots = optimizer.slots
         cdef int k
+        self._check_vector(slots[0])
         self._point_at_order(order, in_order)
         self.job.verb = TRAIN_EPOCH
         self.job.batch = batch_size
@@ -218,6 +226,7 @@ cdef class Executor:
             The sum of the rows' losses times their weights, without penalty; ``gradient``
             receives the derivatives of that sum with respect to the parameters.
         """
+        self._check_vector(gradient)
         self._point_at_order(order, True)
         self.job.verb = EVALUATE
         self.job.batch = self.job.run.capacity
@@ -229,6 +238,7 @@ cdef class Executor:
         """Train or evaluate n rows of the order, a fraction of a second at a time."""
         cdef bint started = True
         self.losses[:] = 0
+        self._check_vector(parameters)
         self.job.run.phase = TRAIN
         self.job.run.parameters = cnp.PyArray_DATA(parameters)
         self.job.n_rows = n
@@ -272,6 +282,7 @@ cdef class Executor:
         # of one call, about 0.05 s
         cdef int64_t block = self.job.run.capacity * max(
             1, <int64_t>(2e9 / (self.program.flops_per_row() * self.job.run.capacity)))
+        self._check_vector(parameters)
         self._point_at_order(order, order is None)
         self.job.verb = PREDICT_ROWS
         self.job.batch = rows

@@ -1,0 +1,257 @@
+"""The same network trained by sknn, scikit-learn, PyTorch and JAX, each as fast as it goes here.
+
+All take the same arrays, the same number of minibatches (the short one at the end of an epoch
+included), ReLU, softmax cross-entropy, Adam, and the L2 penalty as scikit-learn defines it:
+`alpha / 2 * sum(weights ** 2)` divided by the rows of the minibatch. They differ in the random
+numbers they draw.
+
+A trainer has a `name` and a method `fit(X, y, hidden, batch, epochs)`, which returns the trained
+weights `[(W, b), ...]` as NumPy arrays. Call it once before timing it: that compiles.
+A framework is imported when its trainer is made, after the threads were limited.
+"""
+
+import functools
+import itertools
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+ALPHA = 1e-4
+LEARNING_RATE = 1e-3
+BETA_1 = 0.9
+BETA_2 = 0.999
+EPSILON = 1e-8
+
+
+class _Estimator:
+    """A class with scikit-learn's interface; the whole `fit` counts, validation included."""
+
+    def fit(self, X, y, hidden, batch, epochs):
+        model = self.network_class(
+            hidden_layer_sizes=hidden,
+            alpha=ALPHA,
+            batch_size=batch,
+            learning_rate_init=LEARNING_RATE,
+            max_iter=epochs,
+            tol=0,
+            n_iter_no_change=epochs + 1,  # never stops early
+            random_state=0,
+            **self.parameters,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(X, y)
+        return list(zip(model.coefs_, model.intercepts_, strict=True))
+
+
+class Sknn(_Estimator):
+    name = "sknn"
+
+    def __init__(self, threads):
+        from sknn import MLPClassifier
+
+        self.network_class = MLPClassifier
+        self.parameters = {"n_threads": threads}
+
+
+class ScikitLearn(_Estimator):
+    name = "scikit-learn"
+
+    def __init__(self, threads):
+        from sklearn.neural_network import MLPClassifier
+
+        self.network_class = MLPClassifier
+        self.parameters = {}  # its threads are those of the BLAS
+
+
+class PyTorch:
+    """Eager mode. No DataLoader: it would take longer than the training of a small network."""
+
+    name = "PyTorch"
+    adam = "fused"  # one kernel for all parameters: the fastest of the three on a CPU
+
+    def __init__(self, threads):
+        import torch
+
+        torch.set_num_threads(threads)
+        self.torch = torch
+
+    def fit(self, X, y, hidden, batch, epochs):
+        torch = self.torch
+        torch.manual_seed(0)
+        X, y = torch.from_numpy(X), torch.from_numpy(y)
+        model = self._network((X.shape[1], *hidden, int(y.max()) + 1))
+        optimizer = self._optimizer(model)
+        for _ in range(epochs):
+            permutation = torch.randperm(len(X))
+            for start in range(0, len(X), batch):
+                rows = permutation[start : start + batch]
+                logits = model(X.index_select(0, rows))
+                loss = torch.nn.functional.cross_entropy(logits, y.index_select(0, rows))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.param_groups[0]["weight_decay"] = ALPHA / len(rows)
+                optimizer.step()
+        dense = [layer for layer in model if isinstance(layer, torch.nn.Linear)]
+        return [(d.weight.detach().numpy().T, d.bias.detach().numpy()) for d in dense]
+
+    def _network(self, sizes):
+        nn = self.torch.nn
+        layers = []
+        for n_in, n_out in itertools.pairwise(sizes):
+            layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+            nn.init.xavier_uniform_(layers[-2].weight)  # where the others start, too
+        return nn.Sequential(*layers[:-1])
+
+    def _optimizer(self, model):
+        weights = [p for p in model.parameters() if p.ndim == 2]
+        biases = [p for p in model.parameters() if p.ndim == 1]
+        return self.torch.optim.Adam(
+            # weight_decay costs less than the penalty in the loss, and gives the same gradient
+            [{"params": weights, "weight_decay": ALPHA}, {"params": biases}],
+            lr=LEARNING_RATE,
+            betas=(BETA_1, BETA_2),
+            eps=EPSILON,
+            fused=self.adam == "fused",
+            foreach=self.adam == "foreach",
+        )
+
+
+class PyTorchForeach(PyTorch):
+    """With the optimizer that PyTorch picks by itself for small tensors on a GPU."""
+
+    name = "PyTorch foreach"
+    adam = "foreach"
+
+
+class JAX:
+    """One compiled call per epoch, a scan over its minibatches, parameters updated in place.
+
+    NumPy draws the permutation, since sorting random keys, as JAX does, takes as long as
+    training a small network. The rows are gathered in the compiled loop.
+    """
+
+    name = "JAX"
+
+    def __init__(self, threads):
+        import jax
+
+        self.jax = jax
+        self.epoch = jax.jit(
+            functools.partial(_jax_epoch, jax), static_argnums=0, donate_argnums=1
+        )
+
+    def fit(self, X, y, hidden, batch, epochs):
+        jnp = self.jax.numpy
+        rng = np.random.default_rng(0)
+        X, y = jnp.asarray(X), jnp.asarray(y)
+        state = self._start(rng, (X.shape[1], *hidden, int(y.max()) + 1), X.dtype)
+        for _ in range(epochs):
+            permutation = rng.permutation(len(X)).astype(np.int32)
+            state = self.epoch(batch, state, X, y, permutation)
+        return [(np.asarray(W), np.asarray(b)) for W, b in state[0]]
+
+    def _start(self, rng, sizes, dtype):
+        """Return parameters as scikit-learn draws them, two zero moments and the step 0."""
+        jnp = self.jax.numpy
+        parameters = []
+        for n_in, n_out in itertools.pairwise(sizes):
+            bound = np.sqrt(6 / (n_in + n_out))
+            W = rng.uniform(-bound, bound, (n_in, n_out)).astype(dtype)
+            parameters.append((jnp.asarray(W), jnp.zeros(n_out, dtype)))
+        zeros = functools.partial(self.jax.tree.map, jnp.zeros_like, parameters)
+        return parameters, zeros(), zeros(), jnp.zeros((), dtype)
+
+
+class JAXInside(JAX):
+    """The permutations drawn by JAX and all epochs in one compiled call: no Python at all."""
+
+    name = "JAX inside"
+
+    def __init__(self, threads):
+        super().__init__(threads)
+        jax = self.jax
+
+        def train(batch, epochs, state, X, y):
+            def epoch(state, key):
+                permutation = jax.random.permutation(key, len(X))
+                return _jax_epoch(jax, batch, state, X, y, permutation), None
+
+            return jax.lax.scan(epoch, state, jax.random.split(jax.random.key(0), epochs))[0]
+
+        self.train = jax.jit(train, static_argnums=(0, 1), donate_argnums=2)
+
+    def fit(self, X, y, hidden, batch, epochs):
+        jnp = self.jax.numpy
+        rng = np.random.default_rng(0)
+        X, y = jnp.asarray(X), jnp.asarray(y)
+        state = self._start(rng, (X.shape[1], *hidden, int(y.max()) + 1), X.dtype)
+        state = self.train(batch, epochs, state, X, y)
+        return [(np.asarray(W), np.asarray(b)) for W, b in state[0]]
+
+
+def _jax_loss(jax, parameters, x, y):
+    for W, b in parameters[:-1]:
+        x = jax.nn.relu(x @ W + b)
+    W, b = parameters[-1]
+    log_probabilities = jax.nn.log_softmax(x @ W + b)
+    cross_entropy = -jax.numpy.take_along_axis(log_probabilities, y[:, None], axis=1).mean()
+    squares = sum((W * W).sum() for W, _ in parameters)
+    return cross_entropy + ALPHA / 2 / len(x) * squares
+
+
+def _jax_step(jax, state, X, y, rows):
+    """Return the state after one minibatch: gather, gradient, Adam."""
+    parameters, first, second, step = state
+    gradient = jax.grad(functools.partial(_jax_loss, jax))(parameters, X[rows], y[rows])
+    step = step + 1
+    first = jax.tree.map(lambda m, g: BETA_1 * m + (1 - BETA_1) * g, first, gradient)
+    second = jax.tree.map(lambda v, g: BETA_2 * v + (1 - BETA_2) * g * g, second, gradient)
+    rate = LEARNING_RATE * jax.numpy.sqrt(1 - BETA_2**step) / (1 - BETA_1**step)
+    parameters = jax.tree.map(
+        lambda p, m, v: p - rate * m / (jax.numpy.sqrt(v) + EPSILON), parameters, first, second
+    )
+    return parameters, first, second, step
+
+
+def _jax_epoch(jax, batch, state, X, y, permutation):
+    """Scan over the whole minibatches; the shape of the short one at the end differs."""
+    whole = len(X) // batch * batch
+    state, _ = jax.lax.scan(
+        lambda state, rows: (_jax_step(jax, state, X, y, rows), None),
+        state,
+        permutation[:whole].reshape(-1, batch),
+    )
+    return _jax_step(jax, state, X, y, permutation[whole:]) if whole < len(X) else state
+
+
+TRAINERS = {
+    "sknn": Sknn,
+    "scikit-learn": ScikitLearn,
+    "pytorch": PyTorch,
+    "pytorch-foreach": PyTorchForeach,
+    "jax": JAX,
+    "jax-inside": JAXInside,
+}
+
+
+def make_trainers(names, threads):
+    """Return the trainers that can be imported, and say which cannot."""
+    trainers = []
+    for name in names:
+        try:
+            trainers.append(TRAINERS[name](threads))
+        except ImportError as error:
+            print(f"{name} is left out: {error}")
+    return trainers
+
+
+def mean_loss(parameters, X, y):
+    """Return the cross-entropy over all rows, to see that all trainers learned the same."""
+    for W, b in parameters[:-1]:
+        X = np.maximum(X @ W + b, 0)
+    W, b = parameters[-1]
+    logits = X @ W + b
+    logits -= logits.max(axis=1, keepdims=True)
+    return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(y)), y]))

@@ -1,0 +1,668 @@
+"""Rosenblatt's perceptron."""
+
+import warnings
+from itertools import pairwise
+from numbers import Integral, Real
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from sknn._compat import (
+    SPARSE_INTERCEPT_DECAY,
+    Interval,
+    LinearClassifierMixin,
+    SparseCoefMixin,
+    StrOptions,
+    _check_partial_fit_first_call,
+    _check_sample_weight,
+    _fit_context,
+)
+from sknn._kernels.cpu.variant import load
+
+kernel = load("perceptron")
+
+# Multiplications in one call of the kernel, about 50 ms. Between calls Python can act on
+# Ctrl-C.
+CALL_SIZE = 30_000_000
+
+
+class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator):
+    """Linear classifier that learns from its mistakes only.
+
+    A sample that the classifier gets right changes nothing; one that it gets wrong is added
+    to the weights, or taken from them. If a hyperplane separates the classes, the number of
+    mistakes is finite. If none does, the weights never settle (see the example).
+
+    With more than two classes there is one hyperplane for each, against the rest.
+
+    This is :class:`sklearn.linear_model.Perceptron` with a faster kernel: it takes all
+    classes through the data together.
+
+    Parameters
+    ----------
+    penalty : {'l2', 'l1', 'elasticnet'}, default=None
+        The penalty on the weights.
+
+    alpha : float, default=0.0001
+        Factor of the penalty.
+
+    l1_ratio : float, default=0.15
+        Share of l1 in the penalty 'elasticnet': 0 is l2 alone, 1 is l1 alone.
+
+    fit_intercept : bool, default=True
+        Whether the hyperplanes have intercepts. Without them the data should be centered.
+
+    max_iter : int, default=1000
+        Maximum number of epochs, passes over the training data, of :meth:`fit`.
+
+    tol : float or None, default=1e-3
+        A class stops after `n_iter_no_change` epochs in a row that did not improve its
+        objective, or its score on the validation data, by `tol` over the best so far.
+        With None it runs for all `max_iter` epochs.
+
+    shuffle : bool, default=True
+        Whether the samples come in another order in every epoch.
+
+    verbose : int, default=0
+        Print a line for every epoch.
+
+    eta0 : float, default=1
+        Factor of the updates. Without a penalty it only changes the length of the weights.
+
+    n_jobs : int, default=None
+        Number of threads that share the classes. The result does not depend on it.
+
+    random_state : int, RandomState instance or None, default=0
+        Seed of the shuffling and of the validation split.
+
+    early_stopping : bool, default=False
+        Whether to set some training data aside and to stop on the accuracy there, class by
+        class, instead of on the objective.
+
+    validation_fraction : float, default=0.1
+        The proportion of training data set aside by `early_stopping`.
+
+    n_iter_no_change : int, default=5
+        Number of epochs without improvement before a class stops.
+
+    class_weight : dict, {class_label: weight} or 'balanced', default=None
+        Factors of the updates that the samples of each class make. 'balanced' weights the
+        classes as ``n_samples / (n_classes * np.bincount(y))``.
+
+    warm_start : bool, default=False
+        Whether :meth:`fit` begins with the weights of the last call.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+
+    coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
+        The weights, one row if there are two classes.
+
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+        The intercepts.
+
+    n_features_in_ : int
+        Number of features seen during :term:`fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during :term:`fit`. Defined only when `X` has feature names
+        that are all strings.
+
+    n_iter_ : int
+        Number of epochs, of the class that ran longest.
+
+    n_mistakes_ : ndarray of shape (n_iter_, 1) or (n_iter_, n_classes)
+        The updates that each epoch made to each class, -1 where a class had stopped
+        earlier. :meth:`partial_fit` leaves the one row of its last call. A zero, with
+        `penalty=None` and no sample set aside or without weight, says that the hyperplane
+        separates its class from the rest of the training data.
+
+    t_ : float
+        Number of samples met, ``n_iter_ * n_samples + 1``.
+
+    See Also
+    --------
+    sklearn.linear_model.SGDClassifier : Linear classifiers with other losses.
+
+    References
+    ----------
+    F. Rosenblatt, "The perceptron: a probabilistic model for information storage and
+    organization in the brain", Psychological Review 65 (6), 1958.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sknn import Perceptron
+    >>> X, y = load_digits(return_X_y=True)
+    >>> Perceptron().fit(X, y).score(X, y) > 0.9
+    True
+
+    No line separates XOR, so that the mistakes never end. Here every epoch takes the
+    weights back to where they began:
+
+    >>> X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+    >>> xor = Perceptron(max_iter=6, tol=None, shuffle=False).fit(X, y)
+    >>> xor.n_mistakes_.ravel()
+    array([4, 4, 4, 4, 4, 4])
+    >>> xor.coef_
+    array([[0., 0.]])
+    """
+
+    _parameter_constraints = {
+        "penalty": [StrOptions({"l2", "l1", "elasticnet"}), None],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both")],
+        "fit_intercept": ["boolean"],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "shuffle": ["boolean"],
+        "verbose": ["verbose"],
+        "eta0": [Interval(Real, 0, None, closed="neither")],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "warm_start": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        *,
+        penalty=None,
+        alpha=0.0001,
+        l1_ratio=0.15,
+        fit_intercept=True,
+        max_iter=1000,
+        tol=1e-3,
+        shuffle=True,
+        verbose=0,
+        eta0=1.0,
+        n_jobs=None,
+        random_state=0,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        class_weight=None,
+        warm_start=False,
+    ):
+        self.penalty = penalty
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.fit_intercept = fit_intercept
+        self.max_iter = max_iter
+        self.tol = tol
+        self.shuffle = shuffle
+        self.verbose = verbose
+        self.eta0 = eta0
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
+        """Fit the classifier.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data.
+
+        y : array-like of shape (n_samples,)
+            Class labels.
+
+        coef_init : array-like of the shape of `coef_`, default=None
+            Weights to begin with; zeros by default.
+
+        intercept_init : array-like of the shape of `intercept_`, default=None
+            Intercepts to begin with; zeros by default.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Factors of the updates that the samples make.
+
+        Returns
+        -------
+        self : Perceptron
+            The fitted estimator.
+        """
+        X, y = self._validate(X, y, reset=True)
+        self.classes_ = np.unique(y)
+        self.t_ = 1.0
+        if self.warm_start and hasattr(self, "coef_"):
+            coef_init = self.coef_ if coef_init is None else coef_init
+            intercept_init = self.intercept_ if intercept_init is None else intercept_init
+
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        data = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+        context.call_on_fit_task_begin(**data)
+        self._train(X, y, coef_init, intercept_init, sample_weight, self.max_iter, (context, data))
+        context.call_on_fit_task_end(**data, reconstruction_attributes={})
+
+        if self.tol is not None and self.n_iter_ == self.max_iter:
+            warnings.warn(
+                f"The classifier still improved after max_iter={self.max_iter} epochs. "
+                "Consider increasing max_iter, or set tol=None if this is what you want.",
+                ConvergenceWarning,
+            )
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Take one pass over some samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data.
+
+        y : array-like of shape (n_samples,)
+            Class labels, not necessarily all that there are.
+
+        classes : array-like of shape (n_classes,), default=None
+            All classes that will ever come. Required in the first call.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Factors of the updates that the samples make.
+
+        Returns
+        -------
+        self : Perceptron
+            The estimator.
+        """
+        if self.early_stopping:
+            raise ValueError("early_stopping should be False with partial_fit")
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit, which cannot know "
+                "how frequent the classes are. Pass class_weight as a dict instead, for "
+                "example with the result of compute_class_weight('balanced', "
+                "classes=classes, y=y) on a large enough sample of the labels."
+            )
+        X, y = self._validate(X, y, reset=not hasattr(self, "classes_"))
+        _check_partial_fit_first_call(self, classes)
+        if not hasattr(self, "t_"):
+            self.t_ = 1.0
+        coef, intercept = getattr(self, "coef_", None), getattr(self, "intercept_", None)
+        self._train(X, y, coef, intercept, sample_weight, max_iter=1)
+        return self
+
+    def _validate(self, X, y, reset):
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            accept_large_sparse=False,
+            dtype=[np.float64, np.float32],
+            order="C",
+            reset=reset,
+        )
+        check_classification_targets(y)
+        return X, y
+
+    def _train(self, X, y, coef, intercept, sample_weight, max_iter, callbacks=None):
+        """Run the epochs and set the fitted attributes."""
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"The number of classes has to be greater than one; got {len(self.classes_)} class"
+            )
+        sample_weight = _check_sample_weight(
+            sample_weight, X, dtype=X.dtype, allow_all_zero_weights=self.early_stopping
+        )
+        labels = _positions(y, self.classes_)
+        rule = self._rule(issparse(X))
+        coef = self._initial_coef(coef, X)
+        learners = self._learners(y, self._initial_intercept(intercept), coef)
+
+        # scikit-learn draws one number that it does not need before it draws the seed
+        random_state = check_random_state(self.random_state)
+        random_state.randint(1, np.iinfo(np.int32).max)
+        held_out = self._validation_split(y, sample_weight)
+        seed = random_state.randint(np.iinfo(np.int32).max)
+
+        team = _Team(X, labels, sample_weight, coef, learners, rule, self.n_jobs, max_iter)
+        mistakes = self._epochs(team, held_out, seed, max_iter, callbacks)
+
+        self.coef_ = coef
+        self.intercept_ = learners["intercept"].astype(X.dtype)
+        self.n_mistakes_ = mistakes
+        self.n_iter_ = len(mistakes)
+        self.t_ += self.n_iter_ * X.shape[0]
+
+    def _epochs(self, team, held_out, seed, max_iter, callbacks):
+        """Show the data to the team until every class has stopped.
+
+        Returns the mistakes, of shape (n_epochs, n_learners).
+        """
+        order = np.arange(team.X.shape[0], dtype=np.int32)
+        patience = _Patience(len(team.learners), self.tol, self.n_iter_no_change)
+        mistakes = []
+        with team:
+            for epoch in range(max_iter):
+                task = _begin_epoch(callbacks) if hasattr(self, "_skl_callbacks") else None
+                if self.shuffle:
+                    kernel.shuffle(order, seed)
+                training = order[~held_out[order]] if self.early_stopping else order
+                team.epoch(training)
+                team.check_finite(epoch)
+                mistakes.append(np.where(team.stopped, -1, team.learners["mistakes"]))
+                if self.verbose:
+                    team.report(epoch, len(training))
+
+                if self.early_stopping:
+                    score = team.accuracy(held_out)
+                else:
+                    score = -team.learners["objective"] / len(training)
+                team.stop(patience.exhausted(score))
+                if task is not None and _end_epoch(task, callbacks, team):
+                    break
+                if team.stopped.all():
+                    break
+        return np.array(mistakes)
+
+    def _rule(self, sparse):
+        """The parameters of an update that all classes share, as the kernel takes them."""
+        l1_ratio = {None: 0.0, "l2": 0.0, "l1": 1.0}.get(self.penalty, self.l1_ratio)
+        alpha = 0.0 if self.penalty is None else self.alpha
+        rule = np.zeros(1, dtype=kernel.RULE_DTYPE)
+        rule["eta0"] = self.eta0
+        if self.fit_intercept:
+            rule["intercept_rate"] = SPARSE_INTERCEPT_DECAY if sparse else 1.0
+        rule["shrink"] = max(0.0, 1.0 - (1.0 - l1_ratio) * self.eta0 * alpha)
+        rule["l1_step"] = l1_ratio * self.eta0 * alpha
+        if self.tol is not None and not self.early_stopping:  # else nobody asks for it
+            rule["l2_cost"] = 0.5 * alpha * (1.0 - l1_ratio)
+            rule["l1_cost"] = alpha * l1_ratio
+        return rule
+
+    def _learners(self, y, intercept, coef):
+        """One record for each class against the rest, one in all if there are two."""
+        n_classes = len(self.classes_)
+        if self.class_weight is None:
+            weight = np.ones(n_classes)
+        else:
+            weight = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        learners = np.zeros(len(coef), dtype=kernel.LEARNER_DTYPE)
+        learners["intercept"] = intercept
+        if n_classes == 2:
+            learners["label"] = 1
+            learners["negative_weight"], learners["positive_weight"] = weight
+        else:
+            learners["label"] = np.arange(n_classes)
+            learners["negative_weight"], learners["positive_weight"] = 1.0, weight
+        if self.penalty is not None:
+            learners["squared_norm"] = np.square(coef, dtype=np.float64).sum(axis=1)
+            learners["absolute_norm"] = np.abs(coef).sum(axis=1, dtype=np.float64)
+        return learners
+
+    def _initial_coef(self, coef, X):
+        n_classes, n_features = len(self.classes_), X.shape[1]
+        shape = (1 if n_classes == 2 else n_classes, n_features)
+        if coef is None:
+            return np.zeros(shape, dtype=X.dtype)
+        coef = coef.toarray() if issparse(coef) else coef
+        coef = np.array(coef, dtype=X.dtype, order="C")
+        if n_classes == 2:
+            coef = coef.reshape(1, -1)
+        if coef.shape != shape:
+            raise ValueError(
+                "Provided coef_init does not match dataset. It should have the shape "
+                f"{shape}, not {coef.shape}."
+            )
+        return coef
+
+    def _initial_intercept(self, intercept):
+        n_learners = 1 if len(self.classes_) == 2 else len(self.classes_)
+        if intercept is None:
+            return np.zeros(n_learners)
+        intercept = np.atleast_1d(np.asarray(intercept, dtype=np.float64))
+        if intercept.shape != (n_learners,):
+            raise ValueError(
+                "Provided intercept_init does not match dataset. It should have the shape "
+                f"{(n_learners,)}, not {intercept.shape}."
+            )
+        return intercept
+
+    def _validation_split(self, y, sample_weight):
+        """Mask of the samples that early stopping sets aside."""
+        held_out = np.zeros(len(y), dtype=bool)
+        if self.early_stopping:
+            splitter = StratifiedShuffleSplit(
+                test_size=self.validation_fraction, random_state=self.random_state
+            )
+            _, indices = next(splitter.split(y.reshape(-1, 1), y))
+            if not np.any(sample_weight[indices] > 0):
+                raise ValueError(
+                    "The sample weights for validation set are all zero, consider using a"
+                    " different random state."
+                )
+            held_out[indices] = True
+        return held_out
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+class _Team:
+    """The classes of a fit, each against the rest, and the data that they learn from.
+
+    Parameters
+    ----------
+    X : {ndarray, CSR matrix} of shape (n_samples, n_features)
+    labels : int32 ndarray of shape (n_samples,)
+    sample_weight : ndarray of shape (n_samples,)
+    coef : ndarray of shape (n_learners, n_features)
+        Up to date after every epoch.
+    learners : record array of shape (n_learners,)
+    rule : record array of shape (1,)
+    n_jobs : int or None
+    max_iter : int
+    """
+
+    def __init__(self, X, labels, sample_weight, coef, learners, rule, n_jobs, max_iter):
+        self.X = X
+        self.labels = labels
+        self.sample_weight = sample_weight
+        self.coef = coef
+        self.learners = learners
+        self.rule = rule
+
+        n_learners, n_features = coef.shape
+        n_threads = n_groups = min(effective_n_jobs(n_jobs), n_learners)
+        packed = False
+        if issparse(X):
+            # To lay the weights out for sparse rows costs about as much as to visit each
+            # of them a few times: not worth it for a few rows of very many features.
+            packed = n_learners > 1 and X.nnz * min(max_iter, 5) > n_features
+            n_groups = n_groups if packed else n_learners
+        self.groups = [
+            _Group(coef[part], learners[part], rule, issparse(X), packed)
+            for part in _slices(n_learners, n_groups)
+        ]
+        row_size = (X.nnz / X.shape[0] if issparse(X) else n_features) * n_learners
+        self.call_rows = max(1, int(CALL_SIZE / max(1, row_size)))
+        self.parallel = Parallel(n_threads, require="sharedmem") if n_threads > 1 else None
+
+    def __enter__(self):
+        if self.parallel is not None:
+            self.parallel.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        if self.parallel is not None:
+            self.parallel.__exit__(*exception)
+
+    @property
+    def stopped(self):
+        return self.learners["stopped"] == 1
+
+    def stop(self, which):
+        """Freeze the learners in the mask ``which``."""
+        self.learners["stopped"][which] = 1
+        self.learners["step"][which] = 0.0
+
+    def epoch(self, order):
+        """Show the samples in ``order`` to the learners that have not stopped."""
+        self.learners["objective"] = 0.0
+        self.learners["mistakes"] = 0
+        arguments = (self.X, self.labels, self.sample_weight, self.rule)
+        for start in range(0, len(order), self.call_rows):
+            part = order[start : start + self.call_rows]
+            if self.parallel is None:
+                for group in self.groups:
+                    group.learn(part, *arguments)
+            else:
+                self.parallel(delayed(group.learn)(part, *arguments) for group in self.groups)
+        for group in self.groups:
+            group.write_coef()
+
+    def check_finite(self, epoch):
+        if not (np.isfinite(self.coef).all() and np.isfinite(self.learners["intercept"]).all()):
+            raise ValueError(
+                f"Floating-point under-/overflow occurred at epoch #{epoch + 1}. Scaling "
+                "input data with StandardScaler or MinMaxScaler might help."
+            )
+
+    def accuracy(self, held_out):
+        """Share of the samples in the mask that each learner gets right, weighted."""
+        score = safe_sparse_dot(self.X[held_out], self.coef.T) + self.learners["intercept"]
+        positive = self.labels[held_out, None] == self.learners["label"]
+        weights = self.sample_weight[held_out]
+        return np.average((score > 0) == positive, axis=0, weights=weights)
+
+    def report(self, epoch, n_samples):
+        running = self.learners[~self.stopped]
+        print(
+            f"Epoch {epoch + 1}: {len(running)} of {len(self.learners)} hyperplanes running, "
+            f"{running['mistakes'].sum()} mistakes, "
+            f"average objective {running['objective'].mean() / n_samples:.6g}"
+        )
+
+
+class _Group:
+    """The part of a team that one thread takes through the data.
+
+    Parameters
+    ----------
+    coef, learners : views of the team's arrays
+    rule : record array of shape (1,)
+    sparse : bool
+        Whether the samples are the rows of a CSR matrix.
+    packed : bool
+        Whether the weights are copied to the layout (features, lanes) for sparse rows.
+        Without that, a group for sparse rows is a single learner.
+    """
+
+    def __init__(self, coef, learners, rule, sparse, packed):
+        self.coef = coef
+        self.learners = learners
+        n_learners, n_features = coef.shape
+        if not sparse:
+            step = kernel.ROW_SIZE // coef.itemsize
+            width = -(-n_features // step) * step
+            self.weights = _aligned_zeros((n_learners, width), coef.dtype)
+            self.row = _aligned_zeros((width,), coef.dtype)
+            self.features = self.weights[:, :n_features]
+        elif packed:
+            n_lanes = max(n_learners, kernel.LANES)
+            self.weights = _aligned_zeros((n_features, n_lanes), coef.dtype)
+            self.features = self.weights[:, :n_learners].T
+        else:
+            self.weights = coef.reshape(-1, 1)
+            self.features = coef
+        self.features[:] = coef
+        penalised = rule["l1_step"][0] != 0.0
+        self.paid = np.zeros(self.weights.shape if penalised else (0, 0), dtype=coef.dtype)
+
+    def learn(self, order, X, labels, sample_weight, rule):
+        """Show the samples in ``order`` to the group."""
+        samples = order, labels, sample_weight
+        if issparse(X):
+            kernel.sparse_pass(
+                X.data, X.indices, X.indptr, *samples, self.weights, self.paid, self.learners, rule
+            )
+        else:
+            kernel.dense_pass(X, *samples, self.weights, self.paid, self.row, self.learners, rule)
+
+    def write_coef(self):
+        if self.features is not self.coef:
+            self.coef[:] = self.features
+
+
+class _Patience:
+    """Which learners have not improved for too many epochs."""
+
+    def __init__(self, n_learners, tol, n_iter_no_change):
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.best = np.full(n_learners, -np.inf)
+        self.waited = np.zeros(n_learners, dtype=int)
+
+    def exhausted(self, score):
+        """Take the scores of an epoch, the higher the better; return a mask."""
+        if self.tol is not None:
+            self.waited = np.where(score < self.best + self.tol, self.waited + 1, 0)
+            self.best = np.fmax(self.best, score)
+        return self.waited >= self.n_iter_no_change
+
+
+def _positions(y, classes):
+    """Where the labels stand among the sorted classes."""
+    positions = np.searchsorted(classes, y).clip(max=len(classes) - 1)
+    unknown = classes[positions] != y
+    if np.any(unknown):
+        raise ValueError(
+            f"y contains labels that are not in classes: {np.unique(y[unknown])}. "
+            f"Expected are {classes}."
+        )
+    return positions.astype(np.int32)
+
+
+def _aligned_zeros(shape, dtype):
+    """Zeros that start at a cache line, so that no vector of them lies across two."""
+    line = 64
+    size = int(np.prod(shape)) * dtype.itemsize
+    buffer = np.zeros(size + line, dtype=np.uint8)
+    start = -buffer.ctypes.data % line
+    return buffer[start : start + size].view(dtype).reshape(shape)
+
+
+def _slices(n, n_parts):
+    """Cut range(n) into almost equal slices."""
+    bounds = [n * part // n_parts for part in range(n_parts + 1)]
+    return [slice(*pair) for pair in pairwise(bounds)]
+
+
+def _begin_epoch(callbacks):
+    context, data = callbacks
+    return context.subcontext(task_name="epoch").call_on_fit_task_begin(**data)
+
+
+def _end_epoch(task, callbacks, team):
+    """Call the callbacks; return whether one of them asks to stop."""
+    _, data = callbacks
+
+    def fitted():
+        intercept = team.learners["intercept"].astype(team.coef.dtype)
+        return {"coef_": team.coef.copy(), "intercept_": intercept}
+
+    return task.call_on_fit_task_end(**data, reconstruction_attributes=fitted)
