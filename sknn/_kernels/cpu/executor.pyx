@@ -103,9 +103,9 @@ cdef class Executor:
         self.job.values = self._allocate(program.value_size * capacity)
         if train:
             self.job.run.gradients = self._allocate(program.value_size * capacity)
-            self.job.workspace_bytes = self.dtype.itemsize * program.slice_size(SLICE)
+            self.job.workspace_bytes = self.dtype.itemsize * program.slice_size(SLICE_MAX)
             self.job.workspaces = <char*>self._allocate(
-                program.slice_size(SLICE) * n_threads)
+                program.slice_size(SLICE_MAX) * n_threads)
             self.job.run.row_loss = <double*>self._address(np.zeros(capacity))
         if not program.sparse:
             self.job.gathered = self._allocate(program.n_features * capacity)

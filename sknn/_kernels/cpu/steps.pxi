@@ -14,8 +14,13 @@ cdef enum Failure:
     NO_FAILURE
     ZERO_WEIGHT
 
-# parameters whose gradient is made and applied at once: they stay in cache
-cdef int64_t SLICE = 262144
+# Parameters whose gradient is made and applied at once, so that it stays in cache: fewer of
+# them where a product over a small minibatch costs little to cut.
+cdef enum:
+    SLICE_MIN = 1 << 17
+    SLICE_MAX = 1 << 18
+    SLICE_PER_ROW = 512
+
 
 ctypedef struct PassRange:
     int32_t first_op
@@ -157,7 +162,7 @@ cdef void walk_parameters(Job* job, const PassRange* p, Run* run, int thread,
         else:
             begin = segment.rows * thread // job.n_threads
             end = segment.rows * (thread + 1) // job.n_threads
-        step = SLICE // segment.columns
+        step = max(SLICE_MIN, min(SLICE_MAX, SLICE_PER_ROW * job.batch)) // segment.columns
         if step < 8:
             step = 8
         while begin < end:
