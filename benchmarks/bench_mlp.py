@@ -23,7 +23,7 @@ from report import ROOT, Report
 from scipy.linalg.blas import sgemm
 
 PARTS = ["speed", "float64", "memory", "search", "import"]
-PEERS = ["scikit-learn", "pytorch", "jax"]
+PEERS = ["scikit-learn", "pytorch", "jax", "jax-inside"]
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,8 @@ def _add_speed(report, key, title, trainers, data, args, note=""):
             row.append(_noisy(timing) + f"{timing['seconds'] * 1e3:,.1f}")
             if with_sknn and name != "sknn":
                 ratio = timing["seconds"] / data[str(network)]["sknn"]["seconds"]
-                goal = network.goals.get(name) if (key, args.threads) == ("speed", 1) else None
+                held_to = key == "speed" and args.threads == 1
+                goal = network.goals.get(name.split(",")[0]) if held_to else None
                 row.append(f"{ratio:.2f}" + (f" ({goal:g})" if goal else ""))
         rows.append(row)
     losses = "; ".join(

@@ -132,7 +132,7 @@ class JAX:
     training a small network. The rows are gathered in the compiled loop.
     """
 
-    name = "JAX"
+    name = "JAX, NumPy shuffles"
 
     def __init__(self, threads):
         import jax
@@ -167,7 +167,7 @@ class JAX:
 class JAXInside(JAX):
     """The permutations drawn by JAX and all epochs in one compiled call: no Python at all."""
 
-    name = "JAX inside"
+    name = "JAX, it shuffles"
 
     def __init__(self, threads):
         super().__init__(threads)
