@@ -29,7 +29,7 @@ from sknn._state import (
     state_from_pickle,
     state_to_pickle,
 )
-from sknn._training import Progress, Trainer, tasks
+from sknn._training import Trainer, reset_progress, tasks
 from sknn._validation import (
     CSR,
     READ_IN_PLACE,
@@ -226,7 +226,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         if first_pass:
             self.n_iter_ = self.t_ = 0
             if self.solver in STOCHASTIC_SOLVERS:
-                Progress.reset(self)
+                reset_progress(self)
 
     def _stochastic(self, parameters, data, random_state, given, first_pass, incremental):
         trainer = Trainer(

@@ -35,59 +35,55 @@ class Split:
             )
 
 
-class Progress:
-    """The fitted attributes that record a training, and whether it goes on improving."""
+def reset_progress(estimator):
+    """The fitted attributes that record a training, as before the first epoch."""
+    estimator.loss_curve_ = []
+    estimator._no_improvement_count = 0
+    stopping_early = estimator.early_stopping
+    estimator.validation_scores_ = [] if stopping_early else None
+    estimator.best_validation_score_ = -np.inf if stopping_early else None
+    estimator.best_loss_ = None if stopping_early else np.inf
 
-    @staticmethod
-    def reset(estimator):
-        """As before the first epoch of a new network."""
-        estimator.loss_curve_ = []
+
+def record_loss(estimator):
+    """Count the epoch as no improvement, or as one, by the training loss."""
+    loss = estimator.loss_curve_[-1]
+    if loss > estimator.best_loss_ - estimator.tol:
+        estimator._no_improvement_count += 1
+    else:
         estimator._no_improvement_count = 0
-        stopping_early = estimator.early_stopping
-        estimator.validation_scores_ = [] if stopping_early else None
-        estimator.best_validation_score_ = -np.inf if stopping_early else None
-        estimator.best_loss_ = None if stopping_early else np.inf
+    if loss < estimator.best_loss_:
+        estimator.best_loss_ = loss
 
-    @staticmethod
-    def record_loss(estimator):
-        """Count the epoch as no improvement, or as one."""
-        loss = estimator.loss_curve_[-1]
-        if loss > estimator.best_loss_ - estimator.tol:
-            estimator._no_improvement_count += 1
-        else:
-            estimator._no_improvement_count = 0
-        if loss < estimator.best_loss_:
-            estimator.best_loss_ = loss
 
-    @staticmethod
-    def record_score(estimator, score):
-        """The same by validation score; whether it is the best so far."""
-        estimator.validation_scores_.append(score)
-        if estimator.verbose:
-            print(f"Validation score: {score:f}")
-        if score < estimator.best_validation_score_ + estimator.tol:
-            estimator._no_improvement_count += 1
-        else:
-            estimator._no_improvement_count = 0
-        if score > estimator.best_validation_score_:
-            estimator.best_validation_score_ = score
-            return True
-        return False
-
-    @staticmethod
-    def plateau(estimator):
-        """Whether nothing improved for too long and the optimizer has no other way on."""
-        if estimator._no_improvement_count <= estimator.n_iter_no_change:
-            return False
-        what = "Validation score" if estimator.early_stopping else "Training loss"
-        message = (
-            f"{what} did not improve more than tol={estimator.tol:f} for "
-            f"{estimator.n_iter_no_change:d} consecutive epochs."
-        )
-        if estimator._optimizer.schedule.plateau(message, estimator.verbose):
-            return True
+def record_score(estimator, score):
+    """The same by validation score; whether it is the best so far."""
+    estimator.validation_scores_.append(score)
+    if estimator.verbose:
+        print(f"Validation score: {score:f}")
+    if score < estimator.best_validation_score_ + estimator.tol:
+        estimator._no_improvement_count += 1
+    else:
         estimator._no_improvement_count = 0
+    if score > estimator.best_validation_score_:
+        estimator.best_validation_score_ = score
+        return True
+    return False
+
+
+def stops_on_plateau(estimator):
+    """Whether nothing improved for too long and the optimizer has no other way on."""
+    if estimator._no_improvement_count <= estimator.n_iter_no_change:
         return False
+    what = "Validation score" if estimator.early_stopping else "Training loss"
+    message = (
+        f"{what} did not improve more than tol={estimator.tol:f} for "
+        f"{estimator.n_iter_no_change:d} consecutive epochs."
+    )
+    if estimator._optimizer.schedule.plateau(message, estimator.verbose):
+        return True
+    estimator._no_improvement_count = 0
+    return False
 
 
 class Trainer:
@@ -140,7 +136,7 @@ class Trainer:
             for _ in range(estimator.max_iter):
                 with epoch_task() as task:
                     self.epoch()
-                if self.stops() or self.incremental or task.stop:
+                if stops_on_plateau(estimator) or self.incremental or task.stop:
                     break
                 if estimator.n_iter_ == estimator.max_iter:
                     warnings.warn(
@@ -166,8 +162,8 @@ class Trainer:
         if estimator.verbose:
             print(f"Iteration {estimator.n_iter_:d}, loss = {estimator.loss_:.8f}")
         if not estimator.early_stopping:
-            Progress.record_loss(estimator)
-        elif Progress.record_score(estimator, self.validation_score()):
+            record_loss(estimator)
+        elif record_score(estimator, self.validation_score()):
             self.best = self.parameters.copy()
         self.optimizer.schedule.epoch_ends(estimator.t_)
 
@@ -175,9 +171,6 @@ class Trainer:
         """As if the fit stopped now."""
         now = self.parameters if self.best is None else self.best
         return reconstruction(self.program, now)
-
-    def stops(self):
-        return Progress.plateau(self.estimator)
 
     def order(self):
         """Rows of X in this epoch's order; each epoch shuffles the last one's, as theirs."""

@@ -241,6 +241,8 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         self : Perceptron
             The fitted estimator.
         """
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        data = {"estimator": self, "X": X, "y": y, "metadata": metadata}
         X, y = self._validate(X, y, reset=True)
         self.classes_ = np.unique(y)
         self.t_ = 1.0
@@ -249,8 +251,6 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
             intercept_init = self.intercept_ if intercept_init is None else intercept_init
 
         context = self._init_callback_context(max_subtasks=self.max_iter)
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        data = {"estimator": self, "X": X, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(**data)
         self._train(X, y, coef_init, intercept_init, sample_weight, self.max_iter, (context, data))
         context.call_on_fit_task_end(**data, reconstruction_attributes={})
@@ -354,28 +354,36 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         order = np.arange(team.X.shape[0], dtype=np.int32)
         patience = _Patience(len(team.learners), self.tol, self.n_iter_no_change)
         mistakes = []
-        with team:
-            for epoch in range(max_iter):
-                task = _begin_epoch(callbacks) if hasattr(self, "_skl_callbacks") else None
-                if self.shuffle:
-                    kernel.shuffle(order, seed)
-                training = order[~held_out[order]] if self.early_stopping else order
-                team.epoch(training)
-                team.check_finite(epoch)
-                mistakes.append(np.where(team.stopped, -1, team.learners["mistakes"]))
-                if self.verbose:
-                    team.report(epoch, len(training))
+        try:
+            with team:
+                for epoch in range(max_iter):
+                    task = _begin_epoch(callbacks) if hasattr(self, "_skl_callbacks") else None
+                    if self.shuffle:
+                        kernel.shuffle(order, seed)
+                    training = order[~held_out[order]] if self.early_stopping else order
+                    mistakes.append(self._epoch(team, epoch, training))
+                    team.stop(patience.exhausted(self._score(team, training, held_out)))
+                    asked_to_stop = task is not None and _end_epoch(task, callbacks, team)
+                    if asked_to_stop or team.stopped.all():
+                        break
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.")
+            team.write_coef()
+        return np.array(mistakes, dtype=np.int64).reshape(-1, len(team.learners))
 
-                if self.early_stopping:
-                    score = team.accuracy(held_out)
-                else:
-                    score = -team.learners["objective"] / len(training)
-                team.stop(patience.exhausted(score))
-                if task is not None and _end_epoch(task, callbacks, team):
-                    break
-                if team.stopped.all():
-                    break
-        return np.array(mistakes)
+    def _epoch(self, team, epoch, training):
+        """One pass over the samples; the mistakes of each learner, -1 if it had stopped."""
+        team.epoch(training)
+        team.check_finite(epoch)
+        if self.verbose:
+            team.report(epoch, len(training))
+        return np.where(team.stopped, -1, team.learners["mistakes"])
+
+    def _score(self, team, training, held_out):
+        """What has to rise: accuracy on the samples held out, or less of the objective."""
+        if self.early_stopping:
+            return team.accuracy(held_out)
+        return -team.learners["objective"] / len(training)
 
     def _rule(self, sparse):
         """The parameters of an update that all classes share, as the kernel takes them."""
@@ -532,6 +540,10 @@ class _Team:
                     group.learn(part, *arguments)
             else:
                 self.parallel(delayed(group.learn)(part, *arguments) for group in self.groups)
+        self.write_coef()
+
+    def write_coef(self):
+        """Bring ``coef`` up to date."""
         for group in self.groups:
             group.write_coef()
 

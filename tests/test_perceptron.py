@@ -1,6 +1,9 @@
 """The Perceptron against scikit-learn's, and against what Rosenblatt's rule promises."""
 
+import _thread
 import pickle
+import threading
+import time
 import warnings
 from itertools import product
 
@@ -555,16 +558,17 @@ def test_warning_at_the_last_epoch():
         Perceptron(max_iter=2, tol=None).fit(X, y)
 
 
-def test_interrupt(monkeypatch):
-    X, y = classes(3)
-    monkeypatch.setattr("sknn.perceptron.CALL_SIZE", 1)
-    calls = []
-
-    def interrupted(*arguments):
-        calls.append(len(arguments[1]))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("sknn.perceptron.kernel.dense_pass", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        Perceptron().fit(X, y)
-    assert calls == [1]
+@pytest.mark.parametrize("container", [np.asarray, sp.csr_array])
+def test_interrupt(container):
+    """Ctrl-C stops within a second, warns, and leaves an estimator that predicts."""
+    X, y = classes(3, n_samples=20_000)
+    X = container(X)
+    timer = threading.Timer(0.5, _thread.interrupt_main)
+    timer.start()
+    start = time.perf_counter()
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        model = Perceptron(tol=None, max_iter=10**6).fit(X, y)
+    assert time.perf_counter() - start < 1.5
+    assert 0 < model.n_iter_ < 10**6
+    assert model.n_mistakes_.shape == (model.n_iter_, 3)
+    assert model.predict(X).shape == y.shape
