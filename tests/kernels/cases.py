@@ -88,6 +88,12 @@ class GuardedMemory:
         self.buffers.append(whole)
         return whole[GUARD:-GUARD]
 
+    def copy(self, vector):
+        """A vector that stands between sentinels."""
+        guarded = self.allocate(vector.size, vector.dtype)
+        guarded[:] = vector
+        return guarded
+
     def check(self):
         assert self.buffers
         for whole in self.buffers:
@@ -100,6 +106,14 @@ def as_dtype(case, X, y, dtype):
     if isinstance(y, np.ndarray) and y.dtype != np.int32:
         y = np.ascontiguousarray(y, dtype=dtype)
     return prepare_X(X if case.sparse else X.astype(dtype), np.dtype(dtype)), y
+
+
+def poisoned(case, memory, dtype):
+    """A gradient vector that holds NaN wherever a parameter is, to be overwritten."""
+    gradient = memory.copy(np.zeros(case.program.n_parameters, dtype))
+    for view in case.program.views(gradient):
+        view[...] = np.nan
+    return gradient
 
 
 def make_executor(case, dtype, capacity, n_threads, train=True):

@@ -5,12 +5,15 @@ Nothing here names an op: what the enumerations hold is tested.
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from sknn import losses
 from sknn._kernels.cpu import executor
 from sknn._kernels.ops import Activation, Opcode
 
 from .. import reference
-from .cases import TOLERANCE, all_cases, as_dtype, make_executor
+from .cases import TOLERANCE, Case, GuardedMemory, all_cases, as_dtype, make_executor, poisoned
 
 CASES = list(all_cases())
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -24,14 +27,15 @@ def test_every_opcode_and_activation_is_tested():
     assert activations == set(map(int, Activation))
 
 
-def gradient_of(case, dtype, n, capacity, n_threads, weighted=True):
+def gradient_of(memory, case, dtype, n, capacity, n_threads, weighted=True):
     """Loss and gradient by the executor."""
     X, y, weights = case.data(n)
     X, y = as_dtype(case, X, y, dtype)
     run = make_executor(case, dtype, capacity, n_threads)
     run.bind(X, y, weights if weighted else None)
-    gradient = np.zeros(case.program.n_parameters, dtype)
-    loss = run.evaluate(case.parameters().astype(dtype), gradient, np.arange(n))
+    gradient = poisoned(case, memory, dtype)
+    parameters = memory.copy(case.parameters().astype(dtype))
+    loss = run.evaluate(parameters, gradient, np.arange(n))
     return loss, gradient
 
 
@@ -39,11 +43,11 @@ def gradient_of(case, dtype, n, capacity, n_threads, weighted=True):
 @each_dtype
 @pytest.mark.parametrize("n, capacity", [(1, 1), (7, 7), (23, 10)])
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
-def test_forward_and_loss(case, dtype, n, capacity, n_threads):
+def test_forward_and_loss(memory, case, dtype, n, capacity, n_threads):
     """In training (the loss) and in prediction, in chunks with a short tail."""
     X, y, weights = case.data(n)
     expected, expected_loss = reference.walk(case.program, case.parameters(), X, y, weights)
-    loss, _ = gradient_of(case, dtype, n, capacity, n_threads)
+    loss, _ = gradient_of(memory, case, dtype, n, capacity, n_threads)
     assert loss == pytest.approx(expected_loss, rel=TOLERANCE[dtype], abs=n * TOLERANCE[dtype])
 
     X, _ = as_dtype(case, X, y, dtype)
@@ -55,26 +59,55 @@ def test_forward_and_loss(case, dtype, n, capacity, n_threads):
 
 @each_case
 @pytest.mark.parametrize("weighted", [False, True])
-def test_gradient_is_that_of_finite_differences(case, weighted):
+def test_gradient_is_that_of_finite_differences(memory, case, weighted):
     X, y, weights = case.data(9)
     weights = weights if weighted else None
     expected = reference.finite_differences(case.program, case.parameters(), X, y, weights)
-    _, gradient = gradient_of(case, np.float64, 9, 4, 1, weighted)
+    _, gradient = gradient_of(memory, case, np.float64, 9, 4, 1, weighted)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6 * scale)
 
 
 @each_case
 @each_dtype
-def test_gradient_on_several_threads(case, dtype):
+def test_gradient_on_several_threads(memory, case, dtype):
     """Fewer rows than threads among them."""
     for n in (2, 11):
-        _, expected = gradient_of(case, np.float64, n, 5, 1)
+        _, expected = gradient_of(memory, case, np.float64, n, 5, 1)
         scale = np.abs(expected).max()
         for n_threads in (1, 2, 3):
-            _, gradient = gradient_of(case, dtype, n, 5, n_threads)
+            _, gradient = gradient_of(memory, case, dtype, n, 5, n_threads)
             np.testing.assert_allclose(
                 gradient, expected, rtol=20 * TOLERANCE[dtype], atol=20 * TOLERANCE[dtype] * scale
             )
-            _, again = gradient_of(case, dtype, n, 5, n_threads)
+            _, again = gradient_of(memory, case, dtype, n, 5, n_threads)
             np.testing.assert_array_equal(gradient, again)
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.builds(
+        Case,
+        loss=st.sampled_from(losses.LOSSES),
+        activation=st.sampled_from([activation.name.lower() for activation in Activation]),
+        sizes=st.lists(st.integers(1, 40), min_size=2, max_size=5).map(tuple),
+        sparse=st.booleans(),
+        seed=st.integers(0, 1000),
+    ),
+    st.integers(1, 50),
+    st.integers(1, 20),
+    st.integers(1, 4),
+)
+def test_any_shape(case, n, capacity, n_threads):
+    """Any network, number of rows, minibatch and threads: the loss and the gradient agree."""
+    guarded = GuardedMemory()
+    X, y, weights = case.data(n)
+    _, expected = reference.walk(case.program, case.parameters(), X, y, weights)
+    loss, gradient = gradient_of(guarded, case, np.float64, n, capacity, n_threads)
+    assert loss == pytest.approx(expected, rel=1e-10, abs=1e-10)
+    _, alone = gradient_of(guarded, case, np.float64, n, n, 1)
+    scale = np.abs(alone).max()
+    np.testing.assert_allclose(gradient, alone, rtol=1e-9, atol=1e-10 * scale)
+    guarded.check()

@@ -47,13 +47,14 @@ def test_every_optimizer_is_tested():
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("opcode", list(Optimizer))
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
-def test_epochs(case, opcode, n_threads):
+def test_epochs(memory, case, opcode, n_threads):
     n, batch_size, alpha = 13, 5, 0.3
     order = np.random.default_rng(3).permutation(n)
     X, y, weights = case.data(n)
     X, y = as_dtype(case, X, y, np.float64)
-    parameters = case.parameters()
+    parameters = memory.copy(case.parameters())
     optimizer, fresh = MAKE[opcode](parameters), MAKE[opcode](parameters)
+    optimizer.slots = memory.copy(optimizer.slots.ravel()).reshape(optimizer.slots.shape)
     run = make_executor(case, np.float64, batch_size, n_threads)
     run.bind(X, y, weights)
     vector, slots = parameters.copy(), list(fresh.slots)
