@@ -41,7 +41,7 @@ class LabelEncoder:
             rows = self.binarizer.transform(y)
             rows = rows.toarray() if hasattr(rows, "toarray") else rows
             return np.ascontiguousarray(rows, dtype=dtype)
-        if self.kind == "multiclass" and len(self.classes_) > 2:
+        if self.kind == "multiclass":
             return np.searchsorted(self.classes_, y).astype(np.int32)
         # a single class is coded as zeros
         positive = y == self.classes_[-1] if len(self.classes_) == 2 else np.zeros(len(y))
