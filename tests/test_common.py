@@ -128,7 +128,7 @@ def test_documented():
     for name in NAMES:
         cls = getattr(sknn, name)
         for parameter in inspect.signature(cls).parameters:
-            assert f"    {parameter} : " in cls.__doc__, parameter
+            assert f"\n{parameter} : " in inspect.getdoc(cls), parameter
 
 
 # Data frames
