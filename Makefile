@@ -5,6 +5,8 @@ BIN = $(VENV)/bin
 SOURCES = setup.py $(filter-out %_v2.pyx %_v3.pyx %_v4.pyx %_generic.pyx, \
           $(shell find sknn -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h'))
 JOBS = $(shell getconf _NPROCESSORS_ONLN)
+# setuptools warns of every editable install
+INSTALL = PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 
 .PHONY: build demo test test-slow lint bench clean
 
@@ -12,21 +14,21 @@ build: $(VENV)/built
 
 $(VENV)/created:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(INSTALL) --upgrade pip
 	touch $@
 
 $(VENV)/installed: $(VENV)/created pyproject.toml
-	$(BIN)/python -m pip install --quiet "setuptools>=77" "cython>=3.1" "numpy>=2.0" "scipy>=1.12" "scikit-learn>=1.9"
+	$(INSTALL) "setuptools>=77" "cython>=3.1" "numpy>=2.0" "scipy>=1.12" "scikit-learn>=1.9"
 	touch $@
 
 # an editable install, built in place: a second `make` compiles only what changed
 $(VENV)/built: $(VENV)/installed $(SOURCES)
 	$(BIN)/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	$(INSTALL) --no-build-isolation --no-deps --editable .
 	touch $@
 
 $(VENV)/extra-%: $(VENV)/built pyproject.toml
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$*]"
+	$(INSTALL) --no-build-isolation --editable ".[$*]"
 	touch $@
 
 demo: $(VENV)/extra-demo
@@ -39,7 +41,7 @@ test-slow: $(VENV)/extra-test
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/created
-	$(BIN)/python -m pip install --quiet "ruff>=0.9" "cython-lint>=0.16"
+	$(INSTALL) --group lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PATH="$(BIN):$$PATH" cython-lint --exclude '_(v[234]|generic).pyx' sknn

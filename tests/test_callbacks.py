@@ -282,7 +282,7 @@ def test_ctrl_c_between_epochs(cls, early_stopping, press_ctrl_c, data):
     pressed = press_ctrl_c(0.3)
     with pytest.warns(UserWarning, match=r"Training interrupted by user\."):
         estimator.fit(X, y)
-    assert time.perf_counter() - pressed[0] < 1
+    assert time.perf_counter() - pressed[0] < 10  # on a busy machine; the whole fit takes hours
     assert 0 < estimator.n_iter_ < 1_000_000
     assert abs(len(estimator.loss_curve_) - estimator.n_iter_) <= 1
     assert estimator.score(X, y) > 0.2
@@ -301,7 +301,7 @@ def test_ctrl_c_within_an_epoch(press_ctrl_c):
     pressed = press_ctrl_c(1)
     with pytest.warns(UserWarning, match=r"Training interrupted by user\."):
         estimator.fit(X, y)
-    assert time.perf_counter() - pressed[0] < 1
+    assert time.perf_counter() - pressed[0] < 5  # of some ten
     assert estimator.n_iter_ == 0 and estimator.loss_curve_ == []
     assert np.isfinite(estimator.predict_proba(X[:100])).all()
 

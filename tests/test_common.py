@@ -17,6 +17,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import sknn
 from sknn import MLPClassifier, MLPRegressor
+from sknn._kernels.ops import Activation, Optimizer
+from sknn.losses import REGRESSION
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -129,6 +131,21 @@ def test_documented():
         cls = getattr(sknn, name)
         for parameter in inspect.signature(cls).parameters:
             assert f"\n{parameter} : " in inspect.getdoc(cls), parameter
+
+
+def test_every_option_is_documented():
+    """What the enumerations hold is in the docstrings."""
+    options = {
+        "activation": {activation.name.lower() for activation in Activation},
+        "solver": {optimizer.name.lower() for optimizer in Optimizer} | {"lbfgs"},
+        "loss": set(REGRESSION),
+    }
+    for cls, names in ((MLPClassifier, ["activation", "solver"]), (MLPRegressor, options)):
+        text = inspect.getdoc(cls)
+        for name in names:
+            description = text.split(f"\n{name} : ")[1].split("\n\n")[0]
+            assert all(f"'{option}'" in description for option in options[name])
+            assert cls._parameter_constraints[name][0].options == options[name]
 
 
 # Data frames
