@@ -1,24 +1,17 @@
 """Time of an epoch of Perceptron and of scikit-learn's, on one core.
 
-    python benchmarks/bench_perceptron.py
+python benchmarks/bench_perceptron.py
 
-Both run the same number of epochs (``tol=None``), in turns. A sample counts if a fixed loop
-takes about its usual time right before and after it, so that other work on the machine does
-not show; the table has the medians of the samples that count.
+Both run the same number of epochs (``tol=None``), in turns; README.md says how noise is handled.
 """
 
-# ruff: noqa: E402 (the number of threads is read when NumPy is imported)
-import os
-import statistics
-import time
 import warnings
 from functools import partial
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"
-
 import numpy as np
 import scipy.sparse as sp
+from measure import compare, limit_threads, pin
+from report import Report
 from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Perceptron as Reference
@@ -27,45 +20,7 @@ from sknn import Perceptron
 
 SAMPLES = 7
 EPOCHS = 20
-
-
-def seconds(function):
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def fixed_loop():
-    return seconds(lambda: sum(range(200_000)))
-
-
-class Clock:
-    """Times calls, and tells whether the machine was quiet."""
-
-    def __init__(self):
-        self.usual = min(fixed_loop() for _ in range(50))
-
-    def sample(self, function):
-        """Seconds of a call, with a flag for a quiet machine."""
-        before = fixed_loop()
-        duration = seconds(function)
-        quiet = max(before, fixed_loop()) < 1.15 * self.usual
-        return duration, quiet
-
-    def alternate(self, functions):
-        """Medians of `SAMPLES` quiet samples of each function, which take turns."""
-        samples = [[] for _ in functions]
-        noisy = [[] for _ in functions]
-        for _ in range(5 * SAMPLES):
-            for kept, dropped, function in zip(samples, noisy, functions, strict=True):
-                duration, quiet = self.sample(function)
-                (kept if quiet else dropped).append(duration)
-            if min(map(len, samples)) >= SAMPLES:
-                break
-        return [
-            statistics.median(kept[:SAMPLES] if len(kept) >= SAMPLES else kept + dropped)
-            for kept, dropped in zip(samples, noisy, strict=True)
-        ]
+CLASSES = {"sknn": Perceptron, "scikit-learn": Reference}
 
 
 def dense(n_classes):
@@ -118,16 +73,34 @@ def cases():
 
 def main():
     warnings.simplefilter("ignore", ConvergenceWarning)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    clock = Clock()
-    print(f"{'':55s} {'type':8s} {'sklearn':>9s} {'sknn':>9s} {'ratio':>6s}")
-    print(f"{'':55s} {'':8s} {'ms/epoch':>9s} {'ms/epoch':>9s}")
+    cores = pin(1)
+    limit_threads(1)
+    report = Report("Perceptron on 1 thread", pinned_to=cores, repeats=SAMPLES, epochs=EPOCHS)
+    rows, data = [], {}
     for name, X, y, parameters in cases():
-        models = [cls(tol=None, max_iter=EPOCHS, **parameters) for cls in (Reference, Perceptron)]
-        times = clock.alternate([partial(model.fit, X, y) for model in models])
-        theirs, ours = (1e3 * t / EPOCHS for t in times)
-        print(f"{name:55s} {X.dtype!s:8s} {theirs:9.3f} {ours:9.3f} {theirs / ours:6.1f}")
+        classes = {"sknn": Perceptron, "scikit-learn": Reference}
+        models = {
+            key: cls(tol=None, max_iter=EPOCHS, **parameters) for key, cls in classes.items()
+        }
+        tasks = {key: partial(model.fit, X, y) for key, model in models.items()}
+        timings = compare(tasks, SAMPLES)
+        for timing in timings.values():
+            del timing["result"]
+        data[f"{name}, {X.dtype}"] = timings
+        ours, theirs = (timings[key]["seconds"] * 1e3 / EPOCHS for key in CLASSES)
+        noisy = "" if all(timing["quiet"] for timing in timings.values()) else "~"
+        rows.append(
+            [name, str(X.dtype), f"{ours:.2f}", f"{theirs:.2f}", f"{noisy}{theirs / ours:.1f}"]
+        )
+    report.add(
+        "epoch",
+        "Milliseconds of an epoch",
+        ["data", "type", *CLASSES, "ratio"],
+        rows,
+        data,
+        "Goal: 6 on dense data with 10 classes, 1 on sparse data; ~ marks a noisy figure.",
+    )
+    print(f"Written: {report.write('perceptron')}.json and .md")
 
 
 if __name__ == "__main__":
