@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sknn import losses
 from sknn._compat import (
@@ -32,11 +32,10 @@ from sknn._state import (
 from sknn._training import Trainer, reset_progress, tasks
 from sknn._validation import (
     CSR,
-    READ_IN_PLACE,
     Data,
+    check_data,
     check_hidden_layer_sizes,
     check_weights,
-    check_X,
     compute_dtype,
     prepare_X,
 )
@@ -194,16 +193,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
             )
 
     def _check_X_y(self, X, y, incremental, reset):
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=isinstance(self, RegressorMixin),
-            dtype=READ_IN_PLACE,
-            reset=reset,
-        )
+        numeric = isinstance(self, RegressorMixin)
+        X, y = check_data(self, X, y=y, multi_output=True, y_numeric=numeric, reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         y, loss = self._check_y(y, incremental, reset)
@@ -289,7 +280,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
     def _forward(self, X):
         """Outputs of the network, (n_samples, n_outputs), after the link."""
         check_is_fitted(self)
-        X = check_X(self, X, reset=False)
+        X = check_data(self, X, reset=False)
         program = self._program()
         parameters = get_parameters(self, program)
         if self.dtype is None:  # as in scikit-learn, the wider of the model's type and X's

@@ -5,7 +5,7 @@ which `print` shows. A program holds logical shapes; `lower_for_cpu` adapts a co
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -155,12 +155,12 @@ class Program:
     n_parameters: int
     sparse: bool = False
 
-    @property
+    @cached_property
     def pass_segments(self):
         """The segments of all passes, one after the other."""
         return np.array([i for p in self.passes for i in p.segments], dtype=np.int32)
 
-    @property
+    @cached_property
     def pass_ranges(self):
         """The passes as the executor reads them."""
         ranges, first = np.zeros(len(self.passes), PASS_DTYPE), 0
@@ -187,13 +187,19 @@ class Program:
 
     def flops_per_row(self, train=False):
         """Floating-point operations of the products for one row of X."""
-        total = 0
+        return self._flops_per_row[train]
+
+    @cached_property
+    def _flops_per_row(self):
+        """In prediction, and in training, which has up to two more products for each."""
+        predict = train = 0
         for op in self.ops:
             if op["opcode"] in (Opcode.DENSE, Opcode.DENSE_CSR):
                 x, y = op["inputs"][0], op["outputs"][0]
-                products = 2 + (x["grad_offset"] >= 0) if train else 1
-                total += 2 * products * int(x["channels"]) * int(y["channels"])
-        return total
+                product = 2 * int(x["channels"]) * int(y["channels"])
+                predict += product
+                train += product * (3 if x["grad_offset"] >= 0 else 2)
+        return predict, train
 
     def __str__(self):
         n = sum(int(s["rows"] * s["columns"]) for s in self.segments)

@@ -52,8 +52,8 @@ def compute_dtype(X, dtype):
     return np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
 
 
-def check_X(estimator, X, **options):
-    """``validate_data`` with what the networks take."""
+def check_data(estimator, X, **options):
+    """``validate_data`` with the X that networks take; y and what it takes are options."""
     return validate_data(
         estimator, X, accept_sparse=["csr", "csc"], dtype=READ_IN_PLACE, **options
     )

@@ -236,7 +236,6 @@ cdef class Executor:
 
     def _run_rows(self, cnp.ndarray parameters, int64_t n):
         """Train or evaluate n rows of the order, a fraction of a second at a time."""
-        cdef bint started = True
         self.losses[:] = 0
         self._check_vector(parameters)
         self.job.run.phase = TRAIN
@@ -249,23 +248,25 @@ cdef class Executor:
                 PyErr_CheckSignals()
                 self.job.stop = False
                 self.job.deadline = now() + SECONDS_PER_CALL
-                with nogil:
-                    started = self._start()
-                if not started:
-                    raise RuntimeError(
-                        f"The system refused to start {self.n_threads} threads. Set n_threads "
-                        "to a smaller number.")
+                self._work()
                 if self.job.failure == ZERO_WEIGHT:
                     raise ZeroDivisionError(
                         "The sample weights of a minibatch sum to zero, so its loss is not "
                         "defined. Leave out samples of zero weight, or raise batch_size.")
         PyErr_CheckSignals()
 
-    cdef bint _start(self) noexcept nogil:
-        if self.job.n_threads == 1:
-            work(&self.job, 0)
-            return True
-        return run_workers(work, &self.job, self.job.n_threads)
+    def _work(self):
+        """One call of all threads, without the GIL."""
+        cdef bint started = True
+        with nogil:
+            if self.job.n_threads == 1:
+                work(&self.job, 0)
+            else:
+                started = run_workers(work, &self.job, self.job.n_threads)
+        if not started:
+            raise RuntimeError(
+                f"The system refused to start {self.n_threads} threads. Set n_threads to a "
+                "smaller number.")
 
     def predict(self, cnp.ndarray parameters, order, cnp.ndarray out):
         """Write the predictions of bound rows to ``out``.
@@ -277,7 +278,6 @@ cdef class Executor:
         out : ndarray of shape (n, n_outputs) of the executor's dtype, C-ordered
         """
         cdef int64_t n = out.shape[0]
-        cdef bint started = True
         cdef int64_t rows = self.job.run.capacity // self.n_threads
         # of one call, about 0.05 s
         cdef int64_t block = self.job.run.capacity * max(
@@ -294,10 +294,7 @@ cdef class Executor:
             while self.job.position < n:
                 PyErr_CheckSignals()
                 self.job.n_rows = min(n, self.job.position + block)
-                with nogil:
-                    started = self._start()
-                if not started:
-                    raise RuntimeError(f"The system refused to start {self.n_threads} threads.")
+                self._work()
                 self.job.position = self.job.n_rows
         return out
 
