@@ -33,7 +33,7 @@ class Objective:
 
     def __call__(self, vector):
         parameters = vector.astype(self.dtype, copy=False)
-        gradient = np.zeros(vector.size, self.dtype)
+        gradient = np.empty(vector.size, self.dtype)
         loss = self.executor.evaluate(parameters, gradient, self.order)
         weights = self.program.views(parameters)
         gradients = self.program.views(gradient)

@@ -24,6 +24,10 @@ PASS_DTYPE = np.dtype(
     [("first_op", "i4"), ("end_op", "i4"), ("first_segment", "i4"), ("end_segment", "i4")]
 )
 LARGEST = np.iinfo(np.int32).max
+# Each of several threads makes a gradient of its own of a segment with at most so many
+# parameters, and at most so many per value that a minibatch would have it read.
+OWN_GRADIENT_MAX = 1 << 16
+OWN_GRADIENT_PER_VALUE = 0.5
 
 
 def round_up(n):
@@ -107,7 +111,7 @@ class Builder:
         order = sorted(range(len(segments)), key=lambda i: self.segments[i][3])
         for i in order:
             _, rows, columns, is_bias = self.segments[i]
-            segments[i] = (offset, rows, columns, 1.0, not is_bias, False, -1, -1)
+            segments[i] = (offset, rows, columns, 1.0, not is_bias, False, -1, -1, -1)
             offset += round_up(rows * columns)
         for o, op in enumerate(ops):
             for index, i in enumerate(op["segments"]):
@@ -184,6 +188,29 @@ class Program:
         """Elements of the largest part of a segment that is updated at once."""
         rows = np.minimum(self.segments["rows"], np.maximum(8, limit // self.segments["columns"]))
         return int((rows * self.segments["columns"]).max())
+
+    def own_gradients(self, batch_size):
+        """Which segments have a gradient per thread, when several threads run.
+
+        Slices of a segment's gradient are made over the whole minibatch, and so every thread
+        reads the values and gradients of all rows. That is dear where the parameters are few
+        and the rows many; there each thread makes the gradient of its own rows.
+
+        Returns
+        -------
+        segments : ndarray of SEGMENT_DTYPE
+            A copy that says where each segment lies in a thread's own gradient.
+        size : int
+            Elements of a thread's own gradient.
+        """
+        segments, size = self.segments.copy(), 0
+        for segment in segments:
+            rows, columns = int(segment["rows"]), int(segment["columns"])
+            values = batch_size * (rows + columns)
+            if rows * columns <= min(OWN_GRADIENT_MAX, OWN_GRADIENT_PER_VALUE * values):
+                segment["own_gradient"] = size
+                size += round_up(rows * columns)
+        return segments, size
 
     def flops_per_row(self, train=False):
         """Floating-point operations of the products for one row of X."""

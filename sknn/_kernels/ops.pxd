@@ -106,6 +106,7 @@ cdef packed struct Segment:
     int32_t frozen
     int32_t op              # the op whose gradient kernel serves it
     int32_t index           # which of that op's segments it is
+    int64_t own_gradient    # offset in each thread's own gradient; -1: made in slices
 
 
 # What a kernel sees of one step: whose rows, which memory.
@@ -130,7 +131,10 @@ cdef struct Run:
     const void* targets         # int32 class indices (n_samples,) or rows (n_samples, n_outputs)
     const double* weights       # (n_samples,) or NULL
     double* row_loss            # (capacity,)
-    # gradient of rows begin..end of one of the op's segments into destination
+    # gradient, over these rows of the minibatch, of rows begin..end of one of the op's
+    # segments into destination
+    int64_t gradient_first
+    int64_t gradient_rows
     int segment
     int64_t begin
     int64_t end

@@ -40,6 +40,7 @@ OP_DTYPE = np.dtype([
 SEGMENT_DTYPE = np.dtype([
     ("offset", "i8"), ("rows", "i8"), ("columns", "i8"), ("learning_rate_factor", "f8"),
     ("decayed", "i4"), ("frozen", "i4"), ("op", "i4"), ("index", "i4"),
+    ("own_gradient", "i8"),
 ])
 
 assert OPERAND_DTYPE.itemsize == sizeof(Operand)

@@ -36,17 +36,17 @@ cdef void dense_backward(const Op* op, Run* run, floating* values) noexcept nogi
 
 
 cdef void dense_gradient(const Op* op, Run* run, floating* values) noexcept nogil:
-    """dW[begin:end] = x[:, begin:end]' dy, or db = sum of dy, over the whole minibatch"""
+    """dW[begin:end] = x[:, begin:end]' dy, or db = sum of dy"""
     cdef const Operand* x = &op.inputs[0]
     cdef const Operand* y = &op.outputs[0]
-    cdef const floating* dy = gradient_rows(y, run, values, 0)
+    cdef const floating* dy = gradient_rows(y, run, values, run.gradient_first)
     if run.segment == 1:
-        column_sum(<floating*>run.destination, dy, run.n_batch_rows, y.channels,
+        column_sum(<floating*>run.destination, dy, run.gradient_rows, y.channels,
                    y.sample_stride, run.accumulate)
         return
     multiply(
-        b"N", b"T", y.channels, run.end - run.begin, run.n_batch_rows,
-        dy, y.sample_stride, rows(x, run, values, 0) + run.begin, x.sample_stride,
+        b"N", b"T", y.channels, run.end - run.begin, run.gradient_rows, dy, y.sample_stride,
+        rows(x, run, values, run.gradient_first) + run.begin, x.sample_stride,
         run.accumulate, <floating*>run.destination, y.channels)
 
 
@@ -79,17 +79,17 @@ cdef void dense_csr_backward(const Op* op, Run* run, floating* values) noexcept 
 cdef void dense_csr_gradient(const Op* op, Run* run, floating* values) noexcept nogil:
     cdef const Operand* y = &op.outputs[0]
     cdef int64_t m = y.channels
-    cdef const floating* dy = gradient_rows(y, run, values, 0)
+    cdef const floating* dy = gradient_rows(y, run, values, run.gradient_first)
     cdef floating* out = <floating*>run.destination
     cdef int64_t i, k, sample
     if run.segment == 1:
-        column_sum(out, dy, run.n_batch_rows, m, y.sample_stride, run.accumulate)
+        column_sum(out, dy, run.gradient_rows, m, y.sample_stride, run.accumulate)
         return
     if not run.accumulate:
         for i in range((run.end - run.begin) * m):
             out[i] = 0
-    for i in range(run.n_batch_rows):
-        sample = run.samples[i]
+    for i in range(run.gradient_rows):
+        sample = run.samples[run.gradient_first + i]
         for k in range(run.indptr[sample], run.indptr[sample + 1]):
             if run.begin <= run.indices[k] < run.end:
                 axpy(out + (run.indices[k] - run.begin) * m, dy + i * y.sample_stride,

@@ -8,11 +8,11 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython cimport floating
 from libc.stdint cimport int32_t, int64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from libcpp cimport bool as cpp_bool
 
 from sknn._kernels.ops cimport (
-    MAX_SLOTS, PREDICT, TRAIN, Kernels, Op, Operand, Run, Segment, Update,
+    ALIGNMENT, MAX_SLOTS, PREDICT, TRAIN, Kernels, Op, Operand, Run, Segment, Update,
 )
 
 import numpy as np
@@ -98,7 +98,11 @@ cdef class Executor:
         self.job.n_threads = n_threads
         self.job.barrier = new Barrier(n_threads)
         self.job.batch = capacity
-        self._bind_program()
+        segments = program.segments
+        if train and n_threads > 1:
+            segments, self.job.own_size = program.own_gradients(capacity)
+            self.job.own_gradients = self._allocate(self.job.own_size * n_threads)
+        self._bind_program(segments)
         self.job.run.capacity = capacity
         self.job.values = self._allocate(program.value_size * capacity)
         if train:
@@ -128,10 +132,10 @@ cdef class Executor:
                 f"The program has {self.program.n_parameters} parameters of {self.dtype}, but "
                 f"was given a vector of shape {vector.shape} and {vector.dtype}.")
 
-    def _bind_program(self):
+    def _bind_program(self, segments):
         program = self.program
         self.job.ops = <const Op*>self._address(program.ops)
-        self.job.segments = <const Segment*>self._address(program.segments)
+        self.job.segments = <const Segment*>self._address(segments)
         self.job.passes = <const PassRange*>self._address(program.pass_ranges)
         self.job.n_passes = len(program.pass_ranges)
         self.job.pass_segments = <const int32_t*>self._address(program.pass_segments)
@@ -227,6 +231,7 @@ cdef class Executor:
             receives the derivatives of that sum with respect to the parameters.
         """
         self._check_vector(gradient)
+        gradient[:] = 0
         self._point_at_order(order, True)
         self.job.verb = EVALUATE
         self.job.batch = self.job.run.capacity

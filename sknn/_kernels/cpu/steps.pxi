@@ -3,6 +3,9 @@
 A step has two phases with a barrier after each. In the first, each thread takes its rows of
 the minibatch through the forward and backward pass; in the second it takes its slice of the
 parameters, makes the gradient of that slice over all rows, and updates it while it is in cache.
+Where a segment has few parameters and a minibatch many rows, several threads would all read
+every row for it: there each makes a gradient of its own rows in the first phase, and in the
+second they are added up in thread order, slice by slice.
 """
 
 cdef enum Verb:
@@ -47,6 +50,8 @@ cdef struct Job:
     void* gathered
     char* workspaces
     int64_t workspace_bytes
+    void* own_gradients         # one after the other, each of own_size elements
+    int64_t own_size
     # X
     const char* x
     int x_type
@@ -68,13 +73,18 @@ cdef struct Job:
     int n_slots
     double* penalties           # sums of squared parameters, one per thread
     double* losses              # one per pass
-    void* gradient              # of EVALUATE
+    void* gradient              # of EVALUATE, which adds to it
     void* out                   # of PREDICT_ROWS
 
 
 cdef inline floating* at(void* vector, int64_t offset, floating* values) noexcept nogil:
     """Element ``offset`` of a vector of the compute type, which ``values`` names."""
     return <floating*>vector + offset
+
+
+cdef inline int64_t first_of_slice(int64_t n, int thread, int n_threads) noexcept nogil:
+    """Where a thread's share of n elements begins: on a cache line, or at the end."""
+    return min(n, (n * thread // n_threads + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
 
 
 cdef void bind_rows(Job* job, Run* run, int64_t begin, int64_t n, floating* values) noexcept nogil:
@@ -119,10 +129,15 @@ cdef void walk_rows(Job* job, const PassRange* p, Run* run, floating* values) no
                 KERNELS.backward64[op.opcode](op, run, values)
 
 
-cdef void make_gradient(Job* job, Run* run, const Segment* segment,
-                        floating* values) noexcept nogil:
+cdef void make_gradient(Job* job, Run* run, const Segment* segment, int64_t begin, int64_t end,
+                        bint accumulate, floating* destination, floating* values) noexcept nogil:
+    """Of rows begin..end of a segment."""
     cdef const Op* op = &job.ops[segment.op]
     run.segment = segment.index
+    run.begin = begin
+    run.end = end
+    run.accumulate = accumulate
+    run.destination = destination
     if floating is float:
         KERNELS.gradient32[op.opcode](op, run, values)
     else:
@@ -130,57 +145,117 @@ cdef void make_gradient(Job* job, Run* run, const Segment* segment,
 
 
 cdef double update_slice(Job* job, Run* run, const Segment* segment, const Update* update,
+                         int64_t begin, int64_t n, const floating* gradient,
                          floating* values) noexcept nogil:
-    """Update rows begin..end of a segment; the sum of their squares before."""
-    cdef int64_t first = segment.offset + run.begin * segment.columns
-    cdef int64_t n = (run.end - run.begin) * segment.columns
+    """Update n parameters of a segment; the sum of their squares before, if they are decayed."""
+    cdef int64_t first = segment.offset + begin
+    cdef Update own = update[0]
     cdef floating* slots[MAX_SLOTS]
     cdef int k
+    cdef double squares
     for k in range(MAX_SLOTS):
         slots[k] = at(job.slots[k], first, values) if k < job.n_slots else NULL
+    own.learning_rate *= segment.learning_rate_factor
+    if not segment.decayed:
+        own.decay = 0
     if floating is float:
-        return KERNELS.update32[update.optimizer](
-            update, at(run.parameters, first, values), <float*>run.destination, slots, n)
+        squares = KERNELS.update32[own.optimizer](
+            &own, at(run.parameters, first, values), gradient, slots, n)
     else:
-        return KERNELS.update64[update.optimizer](
-            update, at(run.parameters, first, values), <double*>run.destination, slots, n)
+        squares = KERNELS.update64[own.optimizer](
+            &own, at(run.parameters, first, values), gradient, slots, n)
+    return squares if segment.decayed else 0
+
+
+cdef void add(floating* total, const floating* part, int64_t n) noexcept nogil:
+    cdef int64_t i
+    for i in range(n):
+        total[i] += part[i]
+
+
+cdef inline bint has_own_gradients(const Job* job, const Segment* segment) noexcept nogil:
+    """Whether each thread makes a gradient of its rows rather than one of its slices."""
+    return job.n_threads > 1 and segment.own_gradient >= 0
+
+
+cdef void make_own_gradients(Job* job, const PassRange* p, Run* run, int thread,
+                             floating* values) noexcept nogil:
+    """The gradients of this thread's rows, for the segments that have one per thread."""
+    cdef const Segment* segment
+    cdef floating* own
+    cdef int i
+    run.gradient_first = run.first_row
+    run.gradient_rows = run.n_rows
+    for i in range(p.first_segment, p.end_segment):
+        segment = &job.segments[job.pass_segments[i]]
+        if not has_own_gradients(job, segment):
+            continue
+        own = at(job.own_gradients, thread * job.own_size + segment.own_gradient, values)
+        if run.n_rows:
+            make_gradient(job, run, segment, 0, segment.rows, False, own, values)
+        else:
+            memset(own, 0, segment.rows * segment.columns * sizeof(floating))
+
+
+cdef double update_from_own_gradients(Job* job, Run* run, const Segment* segment, int thread,
+                                      const Update* update, floating* values) noexcept nogil:
+    """Add up this thread's slice of all threads' gradients, and update the slice."""
+    cdef int64_t size = segment.rows * segment.columns
+    cdef int64_t begin = first_of_slice(size, thread, job.n_threads)
+    cdef int64_t n = first_of_slice(size, thread + 1, job.n_threads) - begin
+    cdef floating* total = at(job.own_gradients, segment.own_gradient + begin, values)
+    cdef floating* gradient
+    cdef int other
+    if n == 0:
+        return 0
+    for other in range(1, job.n_threads):
+        add(total, total + other * job.own_size, n)
+    if job.verb == TRAIN_EPOCH:
+        return update_slice(job, run, segment, update, begin, n, total, values)
+    gradient = at(job.gradient, segment.offset + begin, values)
+    add(gradient, total, n)
+    return 0
+
+
+cdef double update_from_rows(Job* job, Run* run, const Segment* segment, int thread,
+                             const Update* update, floating* values) noexcept nogil:
+    """The gradient of this thread's slices over the whole minibatch, and their update."""
+    cdef int64_t begin = segment.rows * thread // job.n_threads
+    cdef int64_t end = segment.rows * (thread + 1) // job.n_threads
+    cdef int64_t step = max(8, max(SLICE_MIN, min(SLICE_MAX, SLICE_PER_ROW * job.batch))
+                            // segment.columns)
+    cdef int64_t n, first
+    cdef floating* gradient = <floating*>run.workspace
+    cdef double squares = 0
+    run.gradient_first = 0
+    run.gradient_rows = run.n_batch_rows
+    while begin < end:
+        n = min(step, end - begin)
+        first = begin * segment.columns
+        if job.verb == EVALUATE:
+            make_gradient(job, run, segment, begin, begin + n, True,
+                          at(job.gradient, segment.offset + first, values), values)
+        else:
+            make_gradient(job, run, segment, begin, begin + n, False, gradient, values)
+            squares += update_slice(job, run, segment, update, first, n * segment.columns,
+                                    gradient, values)
+        begin += n
+    return squares
 
 
 cdef void walk_parameters(Job* job, const PassRange* p, Run* run, int thread,
                           const Update* update, floating* values) noexcept nogil:
-    """The gradient of this thread's slices over the whole minibatch, and their update."""
+    """This thread's slices of the pass's segments: their gradient and their update."""
     cdef const Segment* segment
-    cdef Update own = update[0]
-    cdef int64_t begin, end, step
     cdef int i
-    cdef double squares
-    job.penalties[thread] = 0
+    cdef double squares = 0
     for i in range(p.first_segment, p.end_segment):
         segment = &job.segments[job.pass_segments[i]]
-        if segment.rows == 1:       # too small to cut: the threads take turns
-            begin, end = 0, 1 if i % job.n_threads == thread else 0
+        if has_own_gradients(job, segment):
+            squares += update_from_own_gradients(job, run, segment, thread, update, values)
         else:
-            begin = segment.rows * thread // job.n_threads
-            end = segment.rows * (thread + 1) // job.n_threads
-        step = max(SLICE_MIN, min(SLICE_MAX, SLICE_PER_ROW * job.batch)) // segment.columns
-        if step < 8:
-            step = 8
-        while begin < end:
-            run.begin = begin
-            run.end = begin + step if begin + step < end else end
-            begin = run.end
-            if job.verb == EVALUATE:
-                run.destination = at(
-                    job.gradient, segment.offset + run.begin * segment.columns, values)
-                make_gradient(job, run, segment, values)
-                continue
-            run.destination = run.workspace
-            make_gradient(job, run, segment, values)
-            own.learning_rate = update.learning_rate * segment.learning_rate_factor
-            own.decay = update.decay if segment.decayed else 0
-            squares = update_slice(job, run, segment, &own, values)
-            if segment.decayed:
-                job.penalties[thread] += squares
+            squares += update_from_rows(job, run, segment, thread, update, values)
+    job.penalties[thread] = squares
 
 
 cdef double weight_of(const Run* run) noexcept nogil:
@@ -229,15 +304,16 @@ cdef void train_steps(Job* job, int thread, floating* values) noexcept nogil:
         run.n_batch_rows = n
         run.first_row = first
         run.n_rows = n * (thread + 1) // job.n_threads - first
-        run.accumulate = job.verb == EVALUATE and begin > 0
         bind_rows(job, &run, begin + first, run.n_rows, values)
         for p in range(job.n_passes):
             if run.n_rows:
                 walk_rows(job, &job.passes[p], &run, values)
+            make_own_gradients(job, &job.passes[p], &run, thread, values)
             job.barrier.wait()
             update.weight_sum = weight_of(&run)
             if update.weight_sum == 0 and job.verb == TRAIN_EPOCH:
-                job.failure = ZERO_WEIGHT
+                if thread == 0:
+                    job.failure = ZERO_WEIGHT
                 return
             if job.verb == TRAIN_EPOCH:
                 update.learning_rate = job.learning_rates[begin // job.batch]
