@@ -16,6 +16,7 @@ cdef Kernels TABLE
 include "operands.pxi"
 include "activation.pxi"
 include "dense.pxi"
+include "dense_csr.pxi"
 include "loss.pxi"
 include "gather.pxi"
 include "optimizer.pxi"
