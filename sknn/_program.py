@@ -175,6 +175,12 @@ class Program:
             first = end
         return ranges
 
+    @cached_property
+    def reads_csr(self):
+        """Of each segment, whether it is the weights of a layer that reads sparse rows."""
+        opcodes = self.ops["opcode"][self.segments["op"]]
+        return (opcodes == Opcode.DENSE_CSR) & (self.segments["index"] == 0)
+
     def views(self, vector):
         """The segments of a flat vector as arrays; biases are one-dimensional."""
         arrays = []
@@ -184,17 +190,21 @@ class Program:
             arrays.append(part.reshape(rows, columns) if segment["decayed"] else part)
         return arrays
 
-    def slice_size(self, limit):
+    def slice_size(self, limit, csr_limit):
         """Elements of the largest part of a segment that is updated at once."""
-        rows = np.minimum(self.segments["rows"], np.maximum(8, limit // self.segments["columns"]))
-        return int((rows * self.segments["columns"]).max())
+        columns = self.segments["columns"]
+        rows = np.where(
+            self.reads_csr, np.maximum(1, csr_limit // columns), np.maximum(8, limit // columns)
+        )
+        return int((np.minimum(self.segments["rows"], rows) * columns).max())
 
     def own_gradients(self, batch_size):
         """Which segments have a gradient per thread, when several threads run.
 
         Slices of a segment's gradient are made over the whole minibatch, and so every thread
         reads the values and gradients of all rows. That is dear where the parameters are few
-        and the rows many; there each thread makes the gradient of its own rows.
+        and the rows many; there each thread makes the gradient of its own rows. For weights
+        that sparse rows meet it never is: a thread reads the rows that concern its slice.
 
         Returns
         -------
@@ -204,7 +214,7 @@ class Program:
             Elements of a thread's own gradient.
         """
         segments, size = self.segments.copy(), 0
-        for segment in segments:
+        for segment in (segments[i] for i in np.flatnonzero(~self.reads_csr)):
             rows, columns = int(segment["rows"]), int(segment["columns"])
             values = batch_size * (rows + columns)
             if rows * columns <= min(OWN_GRADIENT_MAX, OWN_GRADIENT_PER_VALUE * values):

@@ -20,6 +20,8 @@ class Optimizer:
     """
 
     n_slots = 1
+    # whether a step subtracts the gradient times the learning rate and nothing else
+    is_plain_descent = False
 
     def __init__(self, parameters, schedule):
         self.slots = np.zeros((self.n_slots, parameters.size), parameters.dtype)
@@ -40,12 +42,14 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum.
 
-    Coefficients: momentum, whether it is Nesterov's.
+    Coefficients: momentum, whether it is Nesterov's. Slots: velocity, if there is momentum.
     """
 
     opcode = Opcode.SGD
 
     def __init__(self, parameters, schedule, momentum, nesterov):
+        self.is_plain_descent = momentum == 0
+        self.n_slots = 0 if self.is_plain_descent else 1
         super().__init__(parameters, schedule)
         self.coefficients = (momentum, float(nesterov))
 

@@ -18,7 +18,7 @@ FLOORS = [
     {"_kernels/formulas.h", "_kernels/ops.pxd", "_kernels/ops.pyx"},
     {"_compat.py", "_threads.py", "_kernels/cpu/variant.py", "_kernels/cpu/kernels.pyx",
      "_kernels/cpu/perceptron.pyx", "_kernels/cpu/perceptron.h", "_kernels/cpu/elementwise.h",
-     "_kernels/cpu/threads.h"},
+     "_kernels/cpu/sparse.h", "_kernels/cpu/threads.h"},
     {"_program.py", "_kernels/cpu/executor.pyx"},
     {"layers.py", "losses.py", "optimizers.py", "schedules.py", "initializers.py"},
     {"_training.py", "_lbfgs.py", "_validation.py", "_targets.py", "_state.py"},
@@ -112,7 +112,7 @@ def test_one_word_climbs_all_floors(member):
 def test_every_kernel_file_has_a_test():
     """Those of ops are tested by opcode, all together."""
     named = {path.stem for path in (KERNELS / "cpu").glob("*.pxi")}
-    together = {"dense", "dense_csr", "loss", "operands", "steps"}
+    together = {"dense", "dense_csr", "loss", "operands", "steps", "steps_csr"}
     tested = {path.stem.removeprefix("test_") for path in (TESTS / "kernels").glob("test_*.py")}
     assert named - together <= tested
 

@@ -161,6 +161,12 @@ template<class T> SKNN_FN T log_loss(T p) {
 
 // ---- optimizers: one step of one parameter ------------------------------------------------
 
+template<class T> struct PlainSgd {
+    static constexpr int n_slots = 0;
+    T learning_rate;
+    SKNN_FN void operator()(T& p, T g) const { p -= learning_rate * g; }
+};
+
 // Sutskever et al., On the importance of initialization and momentum in deep learning, 2013
 template<class T> struct Sgd {
     static constexpr int n_slots = 1;

@@ -126,6 +126,12 @@ cdef struct Run:
     const int64_t* indptr
     const int32_t* indices
     const void* data
+    # their nonzeros in the minibatch, column by column
+    int64_t* column_starts
+    int32_t* column_rows
+    void* column_values
+    # of segments: the weights are scale times what the vector holds; NULL: they are in it
+    const double* scales
     # row i of the minibatch is row samples[i] of X, y and the weights
     const int64_t* samples
     const void* targets         # int32 class indices (n_samples,) or rows (n_samples, n_outputs)
@@ -168,6 +174,18 @@ ctypedef double (*Update64)(
     const Update*, double*, const double*, double**, Py_ssize_t) noexcept nogil
 
 
+# nonzeros of columns begin..end of the minibatch, column by column
+ctypedef void (*Group32)(Run*, float*) noexcept nogil
+ctypedef void (*Group64)(Run*, double*) noexcept nogil
+# subtract the rate times the gradient from rows begin..end of the weights of a sparse layer
+# -> what that adds to the sum of their squares
+ctypedef double (*Descend32)(const Op*, Run*, double, float*) noexcept nogil
+ctypedef double (*Descend64)(const Op*, Run*, double, double*) noexcept nogil
+# vector, factor, elements -> sum of the squares after the multiplication
+ctypedef double (*Scale32)(float*, double, Py_ssize_t) noexcept nogil
+ctypedef double (*Scale64)(double*, double, Py_ssize_t) noexcept nogil
+
+
 # The table through which an executor reaches the kernels of one instruction set.
 cdef struct Kernels:
     Kernel32 forward32[MAX_OPCODES]
@@ -180,3 +198,9 @@ cdef struct Kernels:
     Gather64 gather64[MAX_ELEMENT_TYPES]
     Update32 update32[MAX_OPTIMIZERS]
     Update64 update64[MAX_OPTIMIZERS]
+    Group32 group32
+    Group64 group64
+    Descend32 descend32
+    Descend64 descend64
+    Scale32 scale32
+    Scale64 scale64

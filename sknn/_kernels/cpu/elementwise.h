@@ -185,7 +185,8 @@ template<class Step, class T> SKNN_FN
 void step_one(const Step& step, T* __restrict p, const T* __restrict g, T* __restrict slot0,
               T* __restrict slot1, T decay, T scale, ptrdiff_t i) {
     T gradient = (g[i] + decay * p[i]) * scale;
-    if constexpr (Step::n_slots == 1) step(p[i], gradient, slot0[i]);
+    if constexpr (Step::n_slots == 0) step(p[i], gradient);
+    else if constexpr (Step::n_slots == 1) step(p[i], gradient, slot0[i]);
     else step(p[i], gradient, slot0[i], slot1[i]);
 }
 

@@ -7,12 +7,13 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython cimport floating
+from libc.math cimport fabs
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 from libcpp cimport bool as cpp_bool
 
 from sknn._kernels.ops cimport (
-    ALIGNMENT, MAX_SLOTS, PREDICT, TRAIN, Kernels, Op, Operand, Run, Segment, Update,
+    ALIGNMENT, DENSE_CSR, MAX_SLOTS, PREDICT, TRAIN, Kernels, Op, Operand, Run, Segment, Update,
 )
 
 import numpy as np
@@ -107,9 +108,9 @@ cdef class Executor:
         self.job.values = self._allocate(program.value_size * capacity)
         if train:
             self.job.run.gradients = self._allocate(program.value_size * capacity)
-            self.job.workspace_bytes = self.dtype.itemsize * program.slice_size(SLICE_MAX)
-            self.job.workspaces = <char*>self._allocate(
-                program.slice_size(SLICE_MAX) * n_threads)
+            slice_size = program.slice_size(SLICE_MAX, CSR_SLICE)
+            self.job.workspace_bytes = self.dtype.itemsize * slice_size
+            self.job.workspaces = <char*>self._allocate(slice_size * n_threads)
             self.job.run.row_loss = <double*>self._address(np.zeros(capacity))
         if not program.sparse:
             self.job.gathered = self._allocate(program.n_features * capacity)
@@ -143,6 +144,7 @@ cdef class Executor:
         self.job.n_features = program.n_features
         self.penalties = np.zeros(self.n_threads)
         self.losses = np.zeros(self.job.n_passes)
+        self.job.n_segments = len(program.segments)
         self.job.penalties = <double*>cnp.PyArray_DATA(self.penalties)
         self.job.losses = <double*>cnp.PyArray_DATA(self.losses)
 
@@ -165,10 +167,32 @@ cdef class Executor:
             run.indptr = <const int64_t*>cnp.PyArray_DATA(X.indptr)
             run.indices = <const int32_t*>cnp.PyArray_DATA(X.indices)
             run.data = cnp.PyArray_DATA(X.data)
+            if run.gradients != NULL:
+                self._bind_columns(X)
             return
         self.job.x = <const char*>cnp.PyArray_DATA(X)
         self.job.x_type = ELEMENT_TYPES[X.dtype]
         self.job.x_row_bytes = X.shape[1] * X.itemsize
+
+    def _bind_columns(self, X):
+        """Room for the nonzeros of a minibatch by columns, and for each thread's columns."""
+        cdef int64_t capacity = self.job.run.capacity
+        lengths = np.diff(X.indptr)
+        if capacity < len(lengths):
+            lengths = np.partition(lengths, -capacity)[-capacity:]
+        most = lengths.sum()
+        shape = self.n_threads, self.job.n_segments
+        starts = np.empty(X.shape[1] + 2 * self.n_threads, np.int64)
+        rows, values = np.empty(most, np.int32), aligned_empty(most, self.dtype)
+        splits = split_columns(X, self.n_threads)
+        scales, squares = np.ones(shape), np.zeros(shape)
+        self.job.column_starts = <int64_t*>address_or_null(starts)
+        self.job.run.column_rows = <int32_t*>address_or_null(rows)
+        self.job.run.column_values = address_or_null(values)
+        self.job.column_splits = <const int64_t*>address_or_null(splits)
+        self.job.scales = <double*>address_or_null(scales)
+        self.job.squares = <double*>address_or_null(squares)
+        self.bound += [starts, rows, values, splits, scales, squares]
 
     cdef _point_at_order(self, order, bint in_order):
         """Rows of X in this order, or as they lie."""
@@ -203,7 +227,6 @@ cdef class Executor:
         cdef cnp.ndarray rates = optimizer.learning_rates((n + batch_size - 1) // batch_size)
         cdef cnp.ndarray slots = optimizer.slots
         cdef int k
-        self._check_vector(slots[0])
         self._point_at_order(order, in_order)
         self.job.verb = TRAIN_EPOCH
         self.job.batch = batch_size
@@ -214,10 +237,15 @@ cdef class Executor:
             self.job.update.coefficients[k] = coefficient
         self.job.n_slots = slots.shape[0]
         for k in range(self.job.n_slots):
+            self._check_vector(slots[k])
             self.job.slots[k] = cnp.PyArray_DATA(slots[k])
+        self.job.scaled = self.program.sparse and optimizer.is_plain_descent
+        self._check_vector(parameters)
+        self._fold(parameters)
         try:
             self._run_rows(parameters, n)
         finally:
+            self._fold(parameters)
             optimizer.advance((self.job.position + batch_size - 1) // batch_size)
         return self.losses.sum() / n
 
@@ -236,8 +264,19 @@ cdef class Executor:
         self.job.verb = EVALUATE
         self.job.batch = self.job.run.capacity
         self.job.gradient = cnp.PyArray_DATA(gradient)
+        self.job.scaled = False
         self._run_rows(parameters, order.shape[0])
         return self.losses.sum()
+
+    def _fold(self, cnp.ndarray parameters):
+        """What stands in ``parameters`` are the weights again, whatever has happened."""
+        cdef int thread
+        if not self.job.scaled:
+            return
+        self.job.run.parameters = cnp.PyArray_DATA(parameters)
+        with nogil:
+            for thread in range(self.job.n_threads):
+                fold(&self.job, thread)
 
     def _run_rows(self, cnp.ndarray parameters, int64_t n):
         """Train or evaluate n rows of the order, a fraction of a second at a time."""
@@ -302,6 +341,15 @@ cdef class Executor:
                 self._work()
                 self.job.position = self.job.n_rows
         return out
+
+
+def split_columns(X, n_threads):
+    """Where each thread's columns of a CSR matrix begin: as many nonzeros for each."""
+    n, n_columns = X.shape
+    indices = X.indices[:X.indptr[n]]       # there may be room behind them
+    before = np.concatenate([[0], np.cumsum(np.bincount(indices, minlength=n_columns))])
+    shares = len(indices) * np.arange(1, n_threads) / n_threads
+    return np.concatenate([[0], np.searchsorted(before, shares), [n_columns]]).astype(np.int64)
 
 
 def predict(program, parameters, X, rows=None, n_threads=None):

@@ -4,6 +4,8 @@ What the coefficients of an `Update` are is said in optimizers.py.
 """
 
 cdef extern from "elementwise.h" namespace "sknn" nogil:
+    cppclass PlainSgdStep "sknn::PlainSgd" [T]:
+        T learning_rate
     cppclass SgdStep "sknn::Sgd" [T]:
         T learning_rate, momentum
         bint nesterov
@@ -14,7 +16,12 @@ cdef extern from "elementwise.h" namespace "sknn" nogil:
 
 cdef double sgd_update(const Update* u, floating* p, const floating* g, floating** slots,
                        Py_ssize_t n) noexcept nogil:
+    cdef PlainSgdStep[floating] plain
     cdef SgdStep[floating] step
+    if slots[0] == NULL:
+        plain.learning_rate = <floating>u.learning_rate
+        return update(plain, p, g, slots[0], slots[1], <floating>u.decay,
+                      <floating>(1 / u.weight_sum), n)
     step.learning_rate = <floating>u.learning_rate
     step.momentum = <floating>u.coefficients[0]
     step.nesterov = u.coefficients[1] != 0

@@ -43,6 +43,7 @@ cdef struct Job:
     const PassRange* passes
     int n_passes
     const int32_t* pass_segments
+    int n_segments
     const Operand* output
     # memory
     void* values
@@ -58,6 +59,12 @@ cdef struct Job:
     int64_t x_row_bytes
     int64_t n_features
     bint in_place               # dense rows of the compute type in the order of X
+    # sparse layers: see steps_csr.pxi
+    int64_t* column_starts      # (n_features + 2 n_threads,)
+    const int64_t* column_splits    # where each thread's columns begin: as many nonzeros each
+    bint scaled
+    double* scales              # (n_threads, n_segments)
+    double* squares             # of what the vector holds, (n_threads, n_segments)
     # the minibatches
     const int64_t* order
     int64_t n_rows
@@ -217,18 +224,29 @@ cdef double update_from_own_gradients(Job* job, Run* run, const Segment* segment
     return 0
 
 
+include "steps_csr.pxi"
+
+
+cdef inline int64_t rows_of_slice(const Job* job, const Segment* segment) noexcept nogil:
+    """Rows of a segment whose gradient is made and applied at once."""
+    if reads_csr(job, segment):
+        return csr_rows_of_slice(segment.columns)
+    return max(8, max(SLICE_MIN, min(SLICE_MAX, SLICE_PER_ROW * job.batch)) // segment.columns)
+
+
 cdef double update_from_rows(Job* job, Run* run, const Segment* segment, int thread,
                              const Update* update, floating* values) noexcept nogil:
     """The gradient of this thread's slices over the whole minibatch, and their update."""
     cdef int64_t begin = segment.rows * thread // job.n_threads
     cdef int64_t end = segment.rows * (thread + 1) // job.n_threads
-    cdef int64_t step = max(8, max(SLICE_MIN, min(SLICE_MAX, SLICE_PER_ROW * job.batch))
-                            // segment.columns)
+    cdef int64_t step = rows_of_slice(job, segment)
     cdef int64_t n, first
     cdef floating* gradient = <floating*>run.workspace
     cdef double squares = 0
     run.gradient_first = 0
     run.gradient_rows = run.n_batch_rows
+    if reads_csr(job, segment):
+        group_by_columns(job, run, thread, begin, end, values)
     while begin < end:
         n = min(step, end - begin)
         first = begin * segment.columns
@@ -253,6 +271,8 @@ cdef void walk_parameters(Job* job, const PassRange* p, Run* run, int thread,
         segment = &job.segments[job.pass_segments[i]]
         if has_own_gradients(job, segment):
             squares += update_from_own_gradients(job, run, segment, thread, update, values)
+        elif job.scaled and reads_csr(job, segment):
+            squares += update_scaled(job, run, segment, thread, update, values)
         else:
             squares += update_from_rows(job, run, segment, thread, update, values)
     job.penalties[thread] = squares
@@ -298,6 +318,7 @@ cdef void train_steps(Job* job, int thread, floating* values) noexcept nogil:
     cdef double total = 0
     cdef int p
     run.workspace = job.workspaces + thread * job.workspace_bytes
+    run.scales = job.scales + thread * job.n_segments if job.scaled else NULL
     while True:
         n = job.batch if job.n_rows - begin >= job.batch else job.n_rows - begin
         first = n * thread // job.n_threads
