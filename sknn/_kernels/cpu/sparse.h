@@ -36,7 +36,10 @@ void for_each_nonzero(const CsrRows<T>& x, const T* w, ptrdiff_t m, int64_t begi
         if (i + 1 < x.n) {
             next_first = x.indptr[x.samples[i + 1]];
             next_last = x.indptr[x.samples[i + 1] + 1];
+            fetch(x.indices + next_first, next_last - next_first);
+            fetch(x.data + next_first, next_last - next_first);
         }
+        if (i + 2 < x.n) fetch(x.indptr + x.samples[i + 2], 2);
         for (int64_t k = first; k < last; ++k) {
             int64_t ahead = k + AHEAD;
             bool in_row = ahead < last;
