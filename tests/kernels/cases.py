@@ -73,7 +73,7 @@ def all_cases():
 
 
 class GuardedMemory:
-    """Allocates what an executor asks for, poisoned with NaN between sentinels."""
+    """Allocates what an executor asks for, poisoned between sentinels."""
 
     def __init__(self):
         self.buffers = []
@@ -83,7 +83,7 @@ class GuardedMemory:
         raw = np.empty(size * dtype.itemsize + 64, np.uint8)
         start = -raw.ctypes.data % 64
         whole = raw[start : start + size * dtype.itemsize].view(dtype)
-        whole[:] = np.nan
+        whole[:] = np.nan if dtype.kind == "f" else np.iinfo(dtype).max
         whole[:GUARD] = whole[-GUARD:] = -7.0
         self.buffers.append(whole)
         return whole[GUARD:-GUARD]

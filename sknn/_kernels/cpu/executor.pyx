@@ -88,6 +88,7 @@ cdef class Executor:
     cdef readonly int n_threads
     cdef list buffers           # what the job points into
     cdef list bound             # X, targets and weights
+    cdef object row_lengths, room       # of a sparse X
     cdef cnp.ndarray penalties, losses
 
     def __cinit__(self, program, *, dtype, int64_t capacity, int n_threads, bint train):
@@ -177,25 +178,35 @@ cdef class Executor:
     def _bind_columns(self, X):
         """Room for the nonzeros of a minibatch by columns, and for each thread's columns."""
         cdef int64_t capacity = self.job.run.capacity
-        lengths = np.diff(X.indptr)
-        if capacity < len(lengths):
-            lengths = np.partition(lengths, -capacity)[-capacity:]
-        most = lengths.sum()
         shape = self.n_threads, self.job.n_segments
-        starts = np.empty(X.shape[1] + 2 * self.n_threads, np.int64)
-        rows, values = np.empty(most, np.int32), aligned_empty(most, self.dtype)
+        starts = aligned_empty(X.shape[1] + 2 * self.n_threads, np.dtype(np.int64))
         splits = split_columns(X, self.n_threads)
         scales, squares = np.ones(shape), np.zeros(shape)
         self.job.column_starts = <int64_t*>address_or_null(starts)
-        self.job.run.column_rows = <int32_t*>address_or_null(rows)
-        self.job.run.column_values = address_or_null(values)
         self.job.column_splits = <const int64_t*>address_or_null(splits)
         self.job.scales = <double*>address_or_null(scales)
         self.job.squares = <double*>address_or_null(squares)
-        self.bound += [starts, rows, values, splits, scales, squares]
+        self.bound += [starts, splits, scales, squares]
+        self.row_lengths = lengths = np.diff(X.indptr)
+        if capacity < len(lengths):
+            lengths = np.partition(lengths, -capacity)[-capacity:]
+        self._make_room(lengths.sum())
+
+    def _make_room(self, n_nonzeros):
+        """For those of a minibatch, column by column."""
+        rows = aligned_empty(n_nonzeros, np.dtype(np.int32))
+        values = aligned_empty(n_nonzeros, self.dtype)
+        self.job.run.column_rows = <int32_t*>address_or_null(rows)
+        self.job.run.column_values = address_or_null(values)
+        self.room = rows, values
 
     cdef _point_at_order(self, order, bint in_order):
         """Rows of X in this order, or as they lie."""
+        if self.program.sparse and self.job.run.gradients != NULL:
+            batches = np.arange(0, len(order), self.job.batch)
+            most = np.add.reduceat(self.row_lengths[order], batches).max()
+            if most > len(self.room[0]):    # rows that come more than once
+                self._make_room(most)
         self.job.order = <const int64_t*>address_or_null(order)
         self.job.in_place = (
             in_order and not self.program.sparse and self.bound[0].dtype == self.dtype)
@@ -227,9 +238,9 @@ cdef class Executor:
         cdef cnp.ndarray rates = optimizer.learning_rates((n + batch_size - 1) // batch_size)
         cdef cnp.ndarray slots = optimizer.slots
         cdef int k
-        self._point_at_order(order, in_order)
         self.job.verb = TRAIN_EPOCH
         self.job.batch = batch_size
+        self._point_at_order(order, in_order)
         self.job.learning_rates = <const double*>cnp.PyArray_DATA(rates)
         self.job.update.optimizer = optimizer.opcode
         self.job.update.decay = alpha
@@ -260,9 +271,9 @@ cdef class Executor:
         """
         self._check_vector(gradient)
         gradient[:] = 0
-        self._point_at_order(order, True)
         self.job.verb = EVALUATE
         self.job.batch = self.job.run.capacity
+        self._point_at_order(order, True)
         self.job.gradient = cnp.PyArray_DATA(gradient)
         self.job.scaled = False
         self._run_rows(parameters, order.shape[0])
