@@ -49,6 +49,7 @@ lint: $(VENV)/created
 bench: $(VENV)/extra-bench
 	$(BIN)/python benchmarks/bench_mlp.py
 	$(BIN)/python benchmarks/bench_perceptron.py
+	$(BIN)/python benchmarks/bench_sparse.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info
