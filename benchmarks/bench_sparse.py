@@ -143,15 +143,21 @@ def memory(report):
     """The table of what a fit takes at most, over the data: a few minibatches tell."""
     rows, data = [], {}
     for dtype in ("float32", "float64"):
-        for solver, parameters in SOLVERS.items():
-            weights = N_WORDS * UNITS * np.dtype(dtype).itemsize
-            taken = {}
-            for name, module in LIBRARIES.items():
-                code = MAKE_DATA.format(
-                    module=module.__name__, rows=1000, words=N_WORDS, dtype=dtype, units=UNITS,
-                    density=WORDS_PER_ROW / N_WORDS, parameters=parameters,
-                )  # fmt: skip
-                taken[name] = peak_memory(code + "network.fit(X, y)\n") - peak_memory(code)
+        weights = N_WORDS * UNITS * np.dtype(dtype).itemsize
+        code = {
+            (name, solver): MAKE_DATA.format(
+                module=module.__name__, rows=1000, words=N_WORDS, dtype=dtype, units=UNITS,
+                density=WORDS_PER_ROW / N_WORDS, parameters=parameters,
+            )
+            for name, module in LIBRARIES.items()
+            for solver, parameters in SOLVERS.items()
+        }  # fmt: skip
+        before = {name: peak_memory(code[name, "adam"], 1) for name in LIBRARIES}
+        for solver in SOLVERS:
+            taken = {
+                name: peak_memory(code[name, solver] + "network.fit(X, y)\n", 1) - before[name]
+                for name in LIBRARIES
+            }
             shown = (f"{n / 2**20:.0f} MiB ({n / weights:.1f})" for n in taken.values())
             rows.append([solver, dtype, f"{weights / 2**20:.0f} MiB", *shown])
             data[f"{solver}, {dtype}"] = taken

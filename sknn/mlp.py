@@ -85,7 +85,8 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
         Whether `fit` goes on from the weights of the last one.
 
     momentum : float, default=0.9
-        Between 0 and 1. Only used when ``solver='sgd'``.
+        Between 0 and 1. Only used when ``solver='sgd'``. With 0 and a sparse X, a minibatch
+        costs in proportion to its nonzeros.
 
     nesterovs_momentum : bool, default=True
         Whether the momentum is Nesterov's. Only used when ``solver='sgd'`` and momentum > 0.
@@ -463,7 +464,8 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
         Whether `fit` goes on from the weights of the last one.
 
     momentum : float, default=0.9
-        Between 0 and 1. Only used when ``solver='sgd'``.
+        Between 0 and 1. Only used when ``solver='sgd'``. With 0 and a sparse X, a minibatch
+        costs in proportion to its nonzeros.
 
     nesterovs_momentum : bool, default=True
         Whether the momentum is Nesterov's. Only used when ``solver='sgd'`` and momentum > 0.
