@@ -121,6 +121,7 @@ cdef struct Run:
     void* parameters
     void* state
     void* workspace
+    void* scratch               # of one matrix product
     # X: dense rows of the minibatch, or the whole of a CSR matrix
     const void* input
     const int64_t* indptr
@@ -198,6 +199,7 @@ cdef struct Kernels:
     Gather64 gather64[MAX_ELEMENT_TYPES]
     Update32 update32[MAX_OPTIMIZERS]
     Update64 update64[MAX_OPTIMIZERS]
+    int64_t scratch_bytes       # that a matrix product needs
     Group32 group32
     Group64 group64
     Descend32 descend32

@@ -11,11 +11,11 @@ cdef void dense_forward(const Op* op, Run* run, floating* values) noexcept nogil
     cdef const Operand* x = &op.inputs[0]
     cdef const Operand* y = &op.outputs[0]
     cdef floating* out = rows(y, run, values, run.first_row)
-    multiply(
-        b"N", b"N", y.channels, run.n_rows, x.channels,
-        parameters(op, 0, run, values), y.channels,
-        rows(x, run, values, run.first_row), x.sample_stride,
-        False, out, y.sample_stride)
+    product(
+        out, y.sample_stride,
+        factor(rows(x, run, values, run.first_row), x.sample_stride, 1),
+        factor(parameters(op, 0, run, values), y.channels, 1),
+        run.n_rows, y.channels, x.channels, False, run)
     activation_forward(op.activation, out, parameters(op, 1, run, values), run.n_rows,
                        y.channels, y.sample_stride)
 
@@ -28,10 +28,11 @@ cdef void dense_backward(const Op* op, Run* run, floating* values) noexcept nogi
     activation_backward(op.activation, dy, rows(y, run, values, run.first_row), run.n_rows,
                         y.channels, y.sample_stride, y.sample_stride)
     if x.grad_offset >= 0:
-        multiply(
-            b"T", b"N", x.channels, run.n_rows, y.channels,
-            parameters(op, 0, run, values), y.channels, dy, y.sample_stride,
-            x.accumulate, gradient_rows(x, run, values, run.first_row), x.sample_stride)
+        product(
+            gradient_rows(x, run, values, run.first_row), x.sample_stride,
+            factor(dy, y.sample_stride, 1),
+            factor(parameters(op, 0, run, values), 1, y.channels),
+            run.n_rows, x.channels, y.channels, x.accumulate, run)
 
 
 cdef void dense_gradient(const Op* op, Run* run, floating* values) noexcept nogil:
@@ -43,10 +44,11 @@ cdef void dense_gradient(const Op* op, Run* run, floating* values) noexcept nogi
         column_sum(<floating*>run.destination, dy, run.gradient_rows, y.channels,
                    y.sample_stride, run.accumulate)
         return
-    multiply(
-        b"N", b"T", y.channels, run.end - run.begin, run.gradient_rows, dy, y.sample_stride,
-        rows(x, run, values, run.gradient_first) + run.begin, x.sample_stride,
-        run.accumulate, <floating*>run.destination, y.channels)
+    product(
+        <floating*>run.destination, y.channels,
+        factor(rows(x, run, values, run.gradient_first) + run.begin, 1, x.sample_stride),
+        factor(dy, y.sample_stride, 1),
+        run.end - run.begin, y.channels, run.gradient_rows, run.accumulate, run)
 
 
 TABLE.forward32[<int>DENSE] = dense_forward[float]

@@ -107,6 +107,8 @@ cdef class Executor:
         self._bind_program(segments)
         self.job.run.capacity = capacity
         self.job.values = self._allocate(program.value_size * capacity)
+        self.job.scratch = <char*>self._allocate(
+            KERNELS.scratch_bytes * n_threads // self.dtype.itemsize)
         if train:
             self.job.run.gradients = self._allocate(program.value_size * capacity)
             slice_size = program.slice_size(SLICE_MAX, CSR_SLICE)

@@ -51,6 +51,7 @@ cdef struct Job:
     void* gathered
     char* workspaces
     int64_t workspace_bytes
+    char* scratch               # KERNELS.scratch_bytes for each thread
     void* own_gradients         # one after the other, each of own_size elements
     int64_t own_size
     # X
@@ -318,6 +319,7 @@ cdef void train_steps(Job* job, int thread, floating* values) noexcept nogil:
     cdef double total = 0
     cdef int p
     run.workspace = job.workspaces + thread * job.workspace_bytes
+    run.scratch = job.scratch + thread * KERNELS.scratch_bytes
     run.scales = job.scales + thread * job.n_segments if job.scaled else NULL
     while True:
         n = job.batch if job.n_rows - begin >= job.batch else job.n_rows - begin
@@ -360,6 +362,7 @@ cdef void predict_steps(Job* job, int thread, floating* values) noexcept nogil:
     cdef int64_t end = job.n_rows, i, m = job.output.channels
     cdef floating* row
     run.first_row = thread * job.batch
+    run.scratch = job.scratch + thread * KERNELS.scratch_bytes
     while begin < end:
         run.n_rows = job.batch if end - begin >= job.batch else end - begin
         run.n_batch_rows = run.n_rows
