@@ -24,6 +24,7 @@ PASS_DTYPE = np.dtype(
     [("first_op", "i4"), ("end_op", "i4"), ("first_segment", "i4"), ("end_segment", "i4")]
 )
 LARGEST = np.iinfo(np.int32).max
+PAGE = 4096 // 8  # elements of float64 in 4 KiB
 # Each of several threads makes a gradient of its own of a segment with at most so many
 # parameters, and at most so many per value that a minibatch would have it read.
 OWN_GRADIENT_MAX = 1 << 16
@@ -35,14 +36,24 @@ def round_up(n):
     return -(-n // ALIGN) * ALIGN
 
 
-def table(arena, width, offset=0, grad_offset=-1):
-    """An operand of one row of ``width`` elements per sample."""
+def row_stride(width):
+    """Elements from one row of a value to the next.
+
+    Rows begin on a cache line, and not at a multiple of 4 KiB from each other, where they
+    would drive each other out of the cache.
+    """
+    stride = round_up(width)
+    return stride if stride % PAGE else stride + ALIGN
+
+
+def table(arena, width, stride, offset=0, grad_offset=-1):
+    """An operand of one row of ``width`` elements per sample, ``stride`` apart."""
     operand = np.zeros((), OPERAND_DTYPE)
     operand["arena"] = arena
     operand["offset"] = offset
     operand["height"] = operand["width"] = 1
-    operand["channels"] = operand["pixel_stride"] = width
-    operand["row_stride"] = operand["sample_stride"] = width
+    operand["channels"] = operand["pixel_stride"] = operand["row_stride"] = width
+    operand["sample_stride"] = stride
     operand["grad_offset"] = grad_offset
     return operand
 
@@ -71,7 +82,7 @@ class Builder:
 
     def input(self):
         """The operand of X."""
-        return table(Arena.INPUT, self.n_features)
+        return table(Arena.INPUT, self.n_features, self.n_features)
 
     def value(self, width):
         """A new value of ``width`` elements per row, with a gradient of the same shape."""
@@ -80,8 +91,9 @@ class Builder:
                 f"A layer of {width} units needs more than {width * 4 / 2**30:.0f} GiB a row; "
                 f"layers have at most {LARGEST} units."
             )
-        operand = table(Arena.VALUE, width, self.value_size, self.value_size)
-        self.value_size += round_up(width)
+        stride = row_stride(width)
+        operand = table(Arena.VALUE, width, stride, self.value_size, self.value_size)
+        self.value_size += stride
         return operand
 
     def parameter(self, name, rows, columns, *, is_bias=False):
