@@ -93,10 +93,10 @@ void tile(ptrdiff_t k, Factor<T> a, const T* __restrict b, ptrdiff_t ldb, T* __r
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; ++v) {
-            sum[i][v] = VectorOf<T>{};
-            __builtin_prefetch(c + i * ldc + v * LANES, 1);
-        }
+        for (int v = 0; v < VECTORS; ++v) sum[i][v] = VectorOf<T>{};
+    if (k > 64)         // c may be far, and there is time to fetch it
+        for (int i = 0; i < ROWS; ++i)
+            for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(c + i * ldc + v * LANES, 1);
     const T* x = a.data;
     for (ptrdiff_t s = 0; s < k; ++s, x += a.column, b += ldb) {
         VectorOf<T> w[VECTORS];
@@ -209,7 +209,7 @@ void pack_left(T* __restrict out, Factor<T> a, ptrdiff_t rows, ptrdiff_t k) {
 // c = a b, or added to it           a (n, k), b (k, m), c (n, m) with ldc elements from row to
 // row, b has rows or columns in one piece, scratch has SCRATCH_BYTES
 template<class T>
-void product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, ptrdiff_t n, ptrdiff_t m,
+void direct_product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, ptrdiff_t n, ptrdiff_t m,
              ptrdiff_t k, bool accumulate, void* scratch) {
     constexpr ptrdiff_t LANES = Vector<T>::lanes, WIDTH = TILE_VECTORS * LANES;
     constexpr ptrdiff_t DEPTH = PANEL_BYTES / (WIDTH * sizeof(T));
@@ -246,6 +246,28 @@ void product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, ptrdiff_t
                          accumulate || part > 0);
                 }
             }
+        }
+    }
+}
+
+// The same; where c is narrow and b' would fill vectors better, as c' = b' a'.
+template<class T>
+void product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, ptrdiff_t n, ptrdiff_t m,
+             ptrdiff_t k, bool accumulate, void* scratch) {
+    constexpr ptrdiff_t LANES = Vector<T>::lanes, N = 16 * LANES;
+    if (m > LANES || n < 2 * LANES || a.row != 1) {
+        direct_product(c, ldc, a, b, n, m, k, accumulate, scratch);
+        return;
+    }
+    T transposed[LANES * N];
+    for (ptrdiff_t first = 0; first < n; first += N) {
+        const ptrdiff_t rows = n - first < N ? n - first : N;
+        direct_product(transposed, N, Factor<T>{b.data, b.column, b.row},
+                       Factor<T>{a.at(first, 0), a.column, a.row}, m, rows, k, false, scratch);
+        for (ptrdiff_t i = 0; i < rows; ++i) {
+            T* out = c + (first + i) * ldc;
+            for (ptrdiff_t j = 0; j < m; ++j)
+                out[j] = accumulate ? out[j] + transposed[j * N + i] : transposed[j * N + i];
         }
     }
 }

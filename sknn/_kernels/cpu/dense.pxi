@@ -7,17 +7,33 @@ cdef extern from "elementwise.h" namespace "sknn" nogil:
     void column_sum[T](T*, const T*, Py_ssize_t, Py_ssize_t, Py_ssize_t, bint)
 
 
+# Rows that a layer takes at once, so that its activation finds them in the first-level cache;
+# more weights than this would be packed anew for each such block.
+cdef enum:
+    BLOCK_ROWS = 56
+    BLOCK_WEIGHTS = 4096
+
+
 cdef void dense_forward(const Op* op, Run* run, floating* values) noexcept nogil:
     cdef const Operand* x = &op.inputs[0]
     cdef const Operand* y = &op.outputs[0]
-    cdef floating* out = rows(y, run, values, run.first_row)
-    product(
-        out, y.sample_stride,
-        factor(rows(x, run, values, run.first_row), x.sample_stride, 1),
-        factor(parameters(op, 0, run, values), y.channels, 1),
-        run.n_rows, y.channels, x.channels, False, run)
-    activation_forward(op.activation, out, parameters(op, 1, run, values), run.n_rows,
-                       y.channels, y.sample_stride)
+    cdef bint whole = <int64_t>x.channels * y.channels > BLOCK_WEIGHTS
+    cdef int64_t step = run.n_rows if whole else BLOCK_ROWS
+    cdef int64_t end = run.first_row + run.n_rows
+    cdef int64_t first = run.first_row
+    cdef int64_t n
+    cdef floating* out
+    while first < end:
+        n = min(step, end - first)
+        out = rows(y, run, values, first)
+        product(
+            out, y.sample_stride,
+            factor(rows(x, run, values, first), x.sample_stride, 1),
+            factor(parameters(op, 0, run, values), y.channels, 1),
+            n, y.channels, x.channels, False, run)
+        activation_forward(op.activation, out, parameters(op, 1, run, values), n, y.channels,
+                           y.sample_stride)
+        first += n
 
 
 cdef void dense_backward(const Op* op, Run* run, floating* values) noexcept nogil:

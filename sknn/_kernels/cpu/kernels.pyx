@@ -14,6 +14,7 @@ from sknn._kernels.ops cimport *
 cdef Kernels TABLE
 
 include "operands.pxi"
+include "product.pxi"
 include "activation.pxi"
 include "dense.pxi"
 include "dense_csr.pxi"

@@ -1,0 +1,68 @@
+"""The matrix product under every dense layer."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sknn._kernels.cpu import variant
+
+from .cases import TOLERANCE, GuardedMemory
+
+kernels = variant.load("kernels")
+
+# beyond a tile, a panel, and what is packed at once; and none of their multiples
+SIZES = [1, 2, 3, 5, 13, 14, 15, 16, 17, 29, 32, 33, 64, 100, 193, 200, 385]
+WIDE = [(3, 2049, 40), (40, 3, 2049), (2049, 5, 7), (30, 1100, 400), (17, 520, 193)]
+
+
+def factor(memory, rows, columns, by_columns, gap, rng, dtype):
+    """A factor whose rows (or columns) are ``gap`` apart, and the NaN between them."""
+    n, m = (columns, rows) if by_columns else (rows, columns)
+    whole = memory.allocate(n * (m + gap), np.dtype(dtype)).reshape(n, m + gap)
+    whole[:, :m] = rng.uniform(-1, 1, (n, m))
+    return (whole[:, :m].T if by_columns else whole[:, :m]), whole[:, m:]
+
+
+def check(n, m, k, a_by_columns, b_by_columns, accumulate, gap, dtype):
+    memory, rng = GuardedMemory(), np.random.default_rng(0)
+    a, _ = factor(memory, n, k, a_by_columns, gap, rng, dtype)
+    b, _ = factor(memory, k, m, b_by_columns, gap, rng, dtype)
+    c, between = factor(memory, n, m, False, gap, rng, dtype)
+    expected = a.astype(float) @ b.astype(float) + (c if accumulate else 0)
+    kernels.multiply(c, a, b, accumulate)
+    memory.check()
+    assert np.isnan(between).all()
+    np.testing.assert_allclose(c, expected, rtol=0, atol=TOLERANCE[dtype] * (1 + k) ** 0.5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(
+    n=st.sampled_from(SIZES),
+    m=st.sampled_from(SIZES),
+    k=st.sampled_from(SIZES),
+    a_by_columns=st.booleans(),
+    b_by_columns=st.booleans(),
+    accumulate=st.booleans(),
+    gap=st.sampled_from([0, 1, 16]),
+)
+def test_any_shape(dtype, n, m, k, a_by_columns, b_by_columns, accumulate, gap):
+    check(n, m, k, a_by_columns, b_by_columns, accumulate, gap, dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n, m, k", WIDE)
+@pytest.mark.parametrize("a_by_columns", [False, True])
+@pytest.mark.parametrize("b_by_columns", [False, True])
+def test_large_shapes(dtype, n, m, k, a_by_columns, b_by_columns):
+    check(n, m, k, a_by_columns, b_by_columns, True, 0, dtype)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e38])
+def test_what_is_not_finite_stays_in_its_row(value):
+    a, b = np.ones((20, 30), np.float32), np.ones((30, 10), np.float32)
+    a[3, 7] = value
+    c = np.empty((20, 10), np.float32)
+    kernels.multiply(c, a, b)
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.testing.assert_array_equal(c, a @ b)
