@@ -48,6 +48,7 @@ lint: $(VENV)/created
 
 bench: $(VENV)/extra-bench
 	$(BIN)/python benchmarks/bench_mlp.py
+	$(BIN)/python benchmarks/bench_search.py
 	$(BIN)/python benchmarks/bench_perceptron.py
 	$(BIN)/python benchmarks/bench_sparse.py
 

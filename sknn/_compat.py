@@ -1,5 +1,7 @@
 """Every private import from scikit-learn, so that one file follows its releases."""
 
+from types import SimpleNamespace
+
 from sklearn.base import _fit_context
 from sklearn.linear_model._base import (
     SPARSE_INTERCEPT_DECAY,
@@ -40,9 +42,17 @@ def scipy_blas_libraries():
     """The BLAS that SciPy calls (``get_num_threads``, ``set_num_threads``); looked up once.
 
     Wheels bring a BLAS of SciPy's own, beside NumPy's; elsewhere both share one.
+    threadpoolctl's own ``set_num_threads`` heeds one thread of the process at a time; this one
+    heeds all, since `_threads.running` counts them.
     """
     import scipy.linalg.cython_blas  # noqa: F401  (so that it is loaded)
 
     libraries = ThreadpoolController().select(user_api="blas").lib_controllers
     own = [library for library in libraries if "scipy" in library.filepath]
-    return own or libraries
+    return [
+        SimpleNamespace(
+            get_num_threads=library.get_num_threads,
+            set_num_threads=getattr(library, "_real_set_num_threads", library.set_num_threads),
+        )
+        for library in own or libraries
+    ]

@@ -3,9 +3,46 @@
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
-from sklearn.utils.multiclass import type_of_target, unique_labels
+from sklearn.utils.multiclass import type_of_target
 
 from sknn import losses
+
+
+def is_integers(y):
+    """Whether y is a vector of integers, which can only be labels of one kind."""
+    is_vector = isinstance(y, np.ndarray) and y.ndim == 1 and y.size > 0
+    return is_vector and y.dtype.isnative and np.can_cast(y.dtype, np.int64)
+
+
+def find_classes(y):
+    """The sorted classes in y, and what `type_of_target` calls it.
+
+    Raises
+    ------
+    ValueError
+        If y is not labels, with the sentences of scikit-learn.
+    """
+    if not is_integers(y):
+        binarizer = LabelBinarizer().fit(y)
+        return binarizer.classes_, binarizer.y_type_
+    low, high = int(y.min()), int(y.max())
+    if high - low < len(y):
+        counts = np.bincount(y.astype(np.int64, copy=False) - low)
+        classes = (np.flatnonzero(counts) + low).astype(y.dtype)
+    else:
+        classes = np.unique(y)
+    return classes, "multiclass" if len(classes) > 2 else "binary"
+
+
+def find_indices(classes, y):
+    """Where each label of y lies in the sorted classes."""
+    if is_integers(y) and is_integers(classes):
+        low, high = int(classes[0]), int(classes[-1])
+        if high - low < len(y):
+            table = np.zeros(high - low + 1, np.int32)
+            table[classes.astype(np.int64) - low] = np.arange(len(classes))
+            return table[y.astype(np.int64, copy=False) - low]
+    return np.searchsorted(classes, y).astype(np.int32)
 
 
 class LabelEncoder:
@@ -18,10 +55,9 @@ class LabelEncoder:
     """
 
     def __init__(self, y):
-        self.binarizer = LabelBinarizer().fit(y)
-        self.classes_ = self.binarizer.classes_
-        self.kind = self.binarizer.y_type_
+        self.classes_, self.kind = find_classes(y)
         self.is_multilabel = self.kind.startswith("multilabel")
+        self.binarizer = LabelBinarizer().fit(y) if self.is_multilabel else None
 
     @property
     def n_outputs(self):
@@ -42,16 +78,20 @@ class LabelEncoder:
             rows = rows.toarray() if hasattr(rows, "toarray") else rows
             return np.ascontiguousarray(rows, dtype=dtype)
         if self.kind == "multiclass":
-            return np.searchsorted(self.classes_, y).astype(np.int32)
+            return find_indices(self.classes_, y)
         # a single class is coded as zeros
         positive = y == self.classes_[-1] if len(self.classes_) == 2 else np.zeros(len(y))
         return np.ascontiguousarray(positive, dtype=dtype).reshape(-1, 1)
 
     def decode(self, probabilities):
         """Predicted labels."""
-        if self.n_outputs == 1:
-            probabilities = probabilities.ravel()
-        return self.binarizer.inverse_transform(probabilities)
+        if self.is_multilabel:
+            return self.binarizer.inverse_transform(probabilities)
+        if self.n_outputs > 1:
+            return self.classes_[probabilities.argmax(axis=1)]
+        if len(self.classes_) == 1:
+            return np.repeat(self.classes_, len(probabilities))
+        return self.classes_[(probabilities.ravel() > 0.5).astype(np.intp)]
 
     def accuracy(self, probabilities, targets, weights):
         """The share of rows predicted right (of a multilabel row, all of it)."""
@@ -83,12 +123,12 @@ def check_labels(y, encoder, *, warm_start):
     ValueError
         With the sentences of scikit-learn.
     """
-    if is_multilabel(y) != encoder.is_multilabel:
+    classes, (found, kind) = encoder.classes_, find_classes(y)
+    if kind.startswith("multilabel") != encoder.is_multilabel:
         raise ValueError(
-            f"y is {type_of_target(y)}, but the network was fitted with {encoder.kind} targets. "
+            f"y is {kind}, but the network was fitted with {encoder.kind} targets. "
             "Give targets of that kind, or fit anew with warm_start=False."
         )
-    classes, found = encoder.classes_, unique_labels(y)
     if warm_start:
         if set(found) != set(classes):
             raise ValueError(
@@ -115,5 +155,5 @@ def with_class_weight(class_weight, encoder, y, sample_weight):
         weights = compute_sample_weight(class_weight, y)
     else:
         of_class = compute_class_weight(class_weight, classes=encoder.classes_, y=y)
-        weights = of_class[np.searchsorted(encoder.classes_, y)]
+        weights = of_class[find_indices(encoder.classes_, y)]
     return weights if sample_weight is None else sample_weight * weights

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from sknn._kernels.cpu.executor import Executor, predict
+from sknn._kernels.cpu.executor import Executor, predict, shuffle
 from sknn._program import lower_for_cpu
 from sknn._state import reconstruction, set_parameters
 from sknn._threads import choose_n_threads
@@ -124,7 +124,6 @@ class Trainer:
             self.optimizer = make_optimizer(estimator, parameters)
         self.optimizer.slots = self.optimizer.slots.astype(parameters.dtype, copy=False)
         self.best = parameters.copy() if estimator.early_stopping and keep_initial else None
-        self.positions = np.arange(len(self.split.train))
 
     def run(self, context=None, **passed):
         """Train, and tell callbacks of each epoch (see `tasks`)."""
@@ -151,13 +150,15 @@ class Trainer:
 
     def epoch(self):
         """One pass over the training rows, and what is recorded of it."""
-        estimator = self.estimator
+        estimator, order = self.estimator, self.split.train
+        if estimator.shuffle:
+            shuffle(order, self.random_state)  # each epoch shuffles the last one's, as theirs
         estimator.loss_ = self.executor.train_epoch(
-            self.parameters, self.optimizer, self.order(), self.batch_size, estimator.alpha,
+            self.parameters, self.optimizer, order, self.batch_size, estimator.alpha,
             in_order=not estimator.shuffle and self.split.validation is None,
         )  # fmt: skip
         estimator.n_iter_ += 1
-        estimator.t_ += len(self.positions)
+        estimator.t_ += len(order)
         estimator.loss_curve_.append(estimator.loss_)
         if estimator.verbose:
             print(f"Iteration {estimator.n_iter_:d}, loss = {estimator.loss_:.8f}")
@@ -171,16 +172,6 @@ class Trainer:
         """As if the fit stopped now."""
         now = self.parameters if self.best is None else self.best
         return reconstruction(self.program, now)
-
-    def order(self):
-        """Rows of X in this epoch's order; each epoch shuffles the last one's, as theirs."""
-        if self.estimator.shuffle:
-            shuffled = np.arange(len(self.positions))
-            self.random_state.shuffle(shuffled)
-            self.positions = self.positions[shuffled]
-        if self.split.validation is None:
-            return self.positions
-        return self.split.train[self.positions]
 
     def validation_score(self):
         """Of the rows held out; NaN if a prediction is not finite."""

@@ -327,7 +327,7 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
                 "as a dict."
             )
         if _check_partial_fit_first_call(self, classes):
-            self._encoder = LabelEncoder(y if is_multilabel(y) else classes)
+            self._encoder = LabelEncoder(y if is_multilabel(y) else self.classes_)
         return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X):

@@ -103,13 +103,15 @@ def test_callbacks_change_nothing(make, data):
 
 @each_case
 def test_a_callback_stops_the_fit(make, data):
-    recorder = Recorder(stop=3)
-    stopped = make().set_callbacks(recorder).fit(*data)
+    recorder, left = Recorder(stop=3), np.random.RandomState(0)
+    stopped = make().set_params(random_state=left).set_callbacks(recorder).fit(*data)
     assert stopped.n_iter_ == len(recorder.epochs) == 3
     assert recorder.calls[-2:] == ["end", "teardown"]
     if stopped.solver != "lbfgs":
         assert len(stopped.loss_curve_) == 3
-    assert_same_weights(stopped, make().set_params(max_iter=3).fit(*data))
+    expected = np.random.RandomState(0)
+    assert_same_weights(stopped, make().set_params(max_iter=3, random_state=expected).fit(*data))
+    assert left.randint(1 << 30) == expected.randint(1 << 30)
 
 
 @each_case

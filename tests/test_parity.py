@@ -246,6 +246,10 @@ def test_hidden_layers(task, sizes, solver):
         [False, True],
         [2.0, 3.0],
         [7, -3, 100],
+        [3, 10**12, -(10**12)],
+        np.array([-128, 127, 5], dtype=np.int8),
+        np.array([2**63 + 5, 4], dtype=np.uint64),
+        np.array([2, 70_000, 5], dtype=">i4"),
         ["no", "yes"],
         ["a", "bb", "ccc", "d"],
         np.array(["no", "yes"], dtype=object),
@@ -591,6 +595,8 @@ def test_refit_on_other_data_forgets_the_first():
         {"solver": "lbfgs"},
         {"activation": "logistic", "hidden_layer_sizes": (4, 3)},
         {"tol": 10, "n_iter_no_change": 2},
+        {"tol": 10, "n_iter_no_change": 2, "early_stopping": True},
+        {"warm_start": True, "max_iter": 2},
     ],
     ids=str,
 )
@@ -600,8 +606,51 @@ def test_random_state_is_left_alike(task, params):
     for _ in range(2):
         for estimator in pair:
             call(estimator, "fit", X, y)
-        ours, theirs = (estimator.random_state.get_state(legacy=False) for estimator in pair)
-        np.testing.assert_equal(ours, theirs)
+        assert_same_random_state(*pair)
+
+
+def assert_same_random_state(*pair):
+    ours, theirs = (estimator.random_state.get_state(legacy=False) for estimator in pair)
+    np.testing.assert_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("generator", [np.random.MT19937, np.random.PCG64])
+def test_random_state_is_left_alike_by_partial_fit(generator):
+    X, y = make_task("squared_error")
+    pair = make_pair("squared_error", random_state=np.random.RandomState(generator(5)))
+    for method in "partial_fit", "partial_fit", "fit":
+        call_both(*pair, method, X, y)
+        assert_same_random_state(*pair)
+    assert_same(*pair, X)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_random_state_is_left_alike_by_a_fit_that_ends_in(error, early_stopping, monkeypatch):
+    """Both show each epoch; the third one's line raises."""
+
+    def show(text):
+        if text.startswith("Iteration 3"):
+            raise error
+
+    X, y = make_task("binary")
+    pair = make_pair(
+        "binary",
+        random_state=np.random.RandomState(5),
+        early_stopping=early_stopping,
+        validation_fraction=0.2,
+        verbose=True,
+    )
+    monkeypatch.setattr("builtins.print", show)
+    for estimator in pair:
+        if error is KeyboardInterrupt:
+            seen = call(estimator, "fit", X, y)
+            assert seen == [(UserWarning, "Training interrupted by user.")]
+        else:
+            with pytest.raises(error):
+                estimator.fit(X, y)
+        assert estimator.n_iter_ == 3
+    assert_same_random_state(*pair)
 
 
 def test_global_random_state(monkeypatch):

@@ -1,6 +1,6 @@
 """The CPU executor: runs whole epochs of a program without the GIL, over buffers made once.
 
-``steps.pxi`` has what its threads do.
+``steps.pxi`` has what its threads do, ``shuffle.pxi`` the order of an epoch.
 """
 
 cimport numpy as cnp
@@ -47,6 +47,7 @@ cdef const Kernels* KERNELS = <const Kernels*>PyCapsule_GetPointer(
     variant.load("kernels").table, b"sknn.Kernels")
 
 include "steps.pxi"
+include "shuffle.pxi"
 
 
 def aligned_empty(n, dtype):
