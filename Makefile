@@ -46,11 +46,10 @@ lint: $(VENV)/created
 	$(BIN)/ruff format --check .
 	PATH="$(BIN):$$PATH" cython-lint --exclude '_(v[234]|generic).pyx' sknn
 
+# all into benchmarks/results/<date>.json and .md
 bench: $(VENV)/extra-bench
-	$(BIN)/python benchmarks/bench_mlp.py
-	$(BIN)/python benchmarks/bench_search.py
-	$(BIN)/python benchmarks/bench_perceptron.py
-	$(BIN)/python benchmarks/bench_sparse.py
+	@for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
+	-@$(BIN)/python benchmarks/compare.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

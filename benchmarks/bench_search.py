@@ -182,8 +182,7 @@ def main():
             {" ".join(map(str, key)): timings for key, timings in of_name.items()},
             NOTE,
         )
-    parts = "" if args.only == list(TASKS) else "-" + "-".join(args.only)
-    print(f"Written: {report.write(f'search{parts}')}.json and .md")
+    print(f"Written: {report.write('search')}.json and .md")
 
 
 if __name__ == "__main__":

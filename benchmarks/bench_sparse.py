@@ -78,7 +78,7 @@ def speed(report, X, y):
         pin(2)
         limit_threads(1)  # threads of BLAS; ours are asked for
         on_two = {dtype: epochs(X.astype(dtype), y, ["sknn"], 2) for dtype in types}
-    report.machine["pinned_to"] = pin(1)
+    report.settings["pinned_to"] = pin(1)
     rows, data = [], {}
     for dtype in types:
         timings = epochs(X.astype(dtype), y, LIBRARIES, 1)

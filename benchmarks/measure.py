@@ -1,12 +1,13 @@
 """Times, memory and import times on a machine that is not quiet.
 
-A sample is kept only if the core ran at full speed and was ours alone. A fixed matrix product (the
-probe) is timed before and after it, and must take at most 10% longer than the best probe of the
-whole run; and on one core the sample's processor time must be its wall time, within 5%.
+A sample is kept only if the cores ran at full speed and were ours alone. A fixed matrix product
+(the probe) is timed before and after it on each core that is used, and must take at most 10%
+longer than the fastest tenth of the probes of the whole run; and on one core the processor time of
+the sample must be its wall time, within 5%. A probe that took longer is tried again for a while:
+idle threads of a library spin before they sleep, and what comes next shares its core with them.
 """
 
 import functools
-import itertools
 import math
 import os
 import statistics
@@ -20,17 +21,19 @@ from threadpoolctl import threadpool_limits
 
 PROBE_TOLERANCE = 1.10
 SHARE_TOLERANCE = 0.95  # of the wall time that must be processor time
-MAX_ATTEMPTS = 4  # samples taken per sample wanted, at most,
-PATIENCE = 60  # unless they took fewer seconds than this: a noisy spell may end
+ENOUGH = 3  # good samples that a median needs
+PATIENCE = 45  # seconds, after which that many will do; a noisy spell may last as long again
+SPIN = 0.2  # seconds that idle threads may spin; OpenBLAS's do so longest
+HAS_AFFINITY = hasattr(os, "sched_setaffinity")  # not on macOS and Windows
+CORES = os.sched_getaffinity(0) if HAS_AFFINITY else set()
 
 
 def pin(threads):
     """Tie this process to its `threads` quietest cores, so that nobody uses more. Return them."""
-    if not hasattr(os, "sched_setaffinity"):  # macOS, Windows
+    if not HAS_AFFINITY:
         return []
-    cores = sorted(os.sched_getaffinity(0))
     seconds = {}
-    for core in cores[:8]:
+    for core in sorted(CORES)[: max(8, threads)]:
         os.sched_setaffinity(0, {core})
         seconds[core] = min(_python_loop() for _ in range(5))
     chosen = sorted(seconds, key=seconds.get)[:threads]
@@ -53,24 +56,47 @@ def limit_threads(threads):
 
 
 class Probe:
-    """A fixed amount of arithmetic that fits in the cache: how fast does the core run now?"""
+    """A fixed amount of arithmetic that fits in the cache: how fast do the cores run now?"""
 
     def __init__(self):
         rng = np.random.default_rng(0)
         self.a, self.b = rng.standard_normal((2, 256, 256), dtype=np.float32)
         self.out = np.empty_like(self.a)
-        self.best = math.inf
+        self.all = []
         for _ in range(50):
-            self()
+            self._slowest()
+
+    @property
+    def best(self):
+        """Return what the fastest tenth took; a single probe may have been lucky."""
+        return float(np.quantile(self.all, 0.1))
 
     def __call__(self):
-        """Return the seconds that 30 products take, the caches being warm."""
-        time.sleep(0.005)  # threads of the task before may still spin, waiting for more work
+        """Return the seconds that 30 products take on the slowest core, the caches being warm."""
+        start = time.monotonic()
+        while (seconds := self._slowest()) > PROBE_TOLERANCE * self.best:
+            if time.monotonic() - start > SPIN:
+                break
+        return seconds
+
+    def _slowest(self):
+        time.sleep(0.005)
+        if not HAS_AFFINITY:
+            return self._seconds()
+        cores = os.sched_getaffinity(0)
+        slowest = 0.0
+        for core in cores:
+            os.sched_setaffinity(0, {core})
+            slowest = max(slowest, self._seconds())
+        os.sched_setaffinity(0, cores)
+        return slowest
+
+    def _seconds(self):
         self._multiply(3)
         start = time.perf_counter()
         self._multiply(30)
         seconds = time.perf_counter() - start
-        self.best = min(self.best, seconds)
+        self.all.append(seconds)
         return seconds
 
     def _multiply(self, times):
@@ -82,6 +108,15 @@ class Probe:
 def shared_probe():
     """Return the probe of this run: its best must not be forgotten between two comparisons."""
     return Probe()
+
+
+def clock(task):
+    """Run `task`; return its result, the seconds, and whether others had part of its one core."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    result = task()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    alone = HAS_AFFINITY and len(os.sched_getaffinity(0)) == 1
+    return result, wall, alone and cpu < SHARE_TOLERANCE * wall
 
 
 @dataclass
@@ -97,11 +132,9 @@ class Timing:
     def add(self, task, probe):
         """Run `task` once, between two probes, and return its result."""
         before = probe()
-        cpu, wall = time.process_time(), time.perf_counter()
-        result = task()
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        shared = _on_one_core() and cpu < SHARE_TOLERANCE * wall
-        self.samples.append(wall)
+        # a task of another process is timed there
+        result, seconds, shared = task.clock() if hasattr(task, "clock") else clock(task)
+        self.samples.append(seconds)
         self.probes.append(math.inf if shared else max(before, probe()))
         return result
 
@@ -113,7 +146,7 @@ class Timing:
     def summary(self, best_probe, repeats):
         """Return the median and what it rests on: all samples where too few were kept."""
         kept = self.kept(best_probe)
-        quiet = len(kept) >= min(repeats, 3)
+        quiet = len(kept) >= min(repeats, ENOUGH)
         used = kept if quiet else self.samples
         return {
             "seconds": statistics.median(used),
@@ -126,7 +159,7 @@ class Timing:
 
 
 def compare(tasks, repeats, warm_up=True):
-    """Time callables, alternating, until each has `repeats` good samples or the limit is met.
+    """Time callables, alternating, until each has `repeats` good samples or patience ends.
 
     Returns {name: summary}, with the result of each task's last call under "result".
     """
@@ -137,22 +170,20 @@ def compare(tasks, repeats, warm_up=True):
     timings = {name: Timing() for name in tasks}
     results = {}
     start = time.monotonic()
-    for attempt in itertools.count(1):
+    while True:
         for name in tasks:
             if len(timings[name].kept(probe.best)) < repeats:
                 results[name] = timings[name].add(tasks[name], probe)
-        complete = all(len(timing.kept(probe.best)) >= repeats for timing in timings.values())
-        patient = attempt < MAX_ATTEMPTS * repeats or time.monotonic() - start < PATIENCE
-        if complete or not patient:
+        fewest = min(len(timing.kept(probe.best)) for timing in timings.values())
+        elapsed = time.monotonic() - start
+        if fewest >= repeats or elapsed > 2 * PATIENCE:
+            break
+        if elapsed > PATIENCE and fewest >= ENOUGH:
             break
     return {
         name: timing.summary(probe.best, repeats) | {"result": results[name]}
         for name, timing in timings.items()
     }
-
-
-def _on_one_core():
-    return hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) == 1
 
 
 PEAK_MEMORY = """

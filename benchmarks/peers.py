@@ -5,17 +5,21 @@ included), ReLU, softmax cross-entropy, Adam, and the L2 penalty as scikit-learn
 `alpha / 2 * sum(weights ** 2)` divided by the rows of the minibatch. They differ in the random
 numbers they draw.
 
-A trainer has a `name` and a method `fit(X, y, hidden, batch, epochs)`, which returns the trained
-weights `[(W, b), ...]` as NumPy arrays. Call it once before timing it: that compiles.
-A framework is imported when its trainer is made, after the threads were limited.
+A trainer has a `name`, the `module` it needs and a method `fit(X, y, hidden, batch, epochs)`,
+which returns the trained weights `[(W, b), ...]` as NumPy arrays. Call it once before timing it:
+that compiles.
+A framework is imported when its trainer is made, in the worker where it runs (`workers.py`), whose
+environment limits its threads. The functions at the end are what the benchmarks call there.
 """
 
 import functools
+import importlib.util
 import itertools
 import warnings
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from workers import count_threads
 
 ALPHA = 1e-4
 LEARNING_RATE = 1e-3
@@ -47,6 +51,7 @@ class _Estimator:
 
 class Sknn(_Estimator):
     name = "sknn"
+    module = "sknn"
 
     def __init__(self, threads):
         from sknn import MLPClassifier
@@ -55,8 +60,18 @@ class Sknn(_Estimator):
         self.parameters = {"n_threads": threads}
 
 
+class SknnNone(Sknn):
+    """With as many threads as it chooses."""
+
+    name = "sknn, n_threads=None"
+
+    def __init__(self, threads):
+        super().__init__(None)
+
+
 class ScikitLearn(_Estimator):
     name = "scikit-learn"
+    module = "sklearn"
 
     def __init__(self, threads):
         from sklearn.neural_network import MLPClassifier
@@ -66,10 +81,10 @@ class ScikitLearn(_Estimator):
 
 
 class PyTorch:
-    """Eager mode. No DataLoader: it would take longer than the training of a small network."""
+    """Eager. No DataLoader: it would take longer than the training of a small network."""
 
     name = "PyTorch"
-    adam = "fused"  # one kernel for all parameters: the fastest of the three on a CPU
+    module = "torch"
 
     def __init__(self, threads):
         import torch
@@ -113,16 +128,95 @@ class PyTorch:
             lr=LEARNING_RATE,
             betas=(BETA_1, BETA_2),
             eps=EPSILON,
-            fused=self.adam == "fused",
-            foreach=self.adam == "foreach",
+            fused=True,  # one kernel for all parameters: the fastest on a CPU
         )
 
 
-class PyTorchForeach(PyTorch):
-    """With the optimizer that PyTorch picks by itself for small tensors on a GPU."""
+class PyTorchCompiled:
+    """The training step as a function that is compiled for each shape of the minibatch.
 
-    name = "PyTorch foreach"
-    adam = "foreach"
+    A small network has its whole step in one graph, update included, since calls cost most of its
+    time. The update of a larger one is PyTorch's fused Adam, which reads its memory once.
+    """
+
+    name = "PyTorch, compiled"
+    module = "torch"
+    small = 50_000  # parameters; where the two took the same time
+
+    def __init__(self, threads):
+        import torch
+
+        torch.set_num_threads(threads)
+        self.torch = torch
+        self.step = torch.compile(self._whole_step, dynamic=False, options={"cpp_wrapper": True})
+        self.gradient = torch.compile(self._gradient, dynamic=False, options={"cpp_wrapper": True})
+
+    def fit(self, X, y, hidden, batch, epochs):
+        torch = self.torch
+        torch.manual_seed(0)
+        X, y = torch.from_numpy(X), torch.from_numpy(y)
+        state = self._start((X.shape[1], *hidden, int(y.max()) + 1), X.dtype)
+        small = sum(p.numel() for p in state[0]) < self.small
+        step = self.step if small else self._fused_step
+        with torch.no_grad():
+            for _ in range(epochs):
+                permutation = torch.randperm(len(X))
+                for start in range(0, len(X), batch):
+                    step(state, X, y, permutation[start : start + batch])
+        weights, biases = state[0][::2], state[0][1::2]
+        return [(W.numpy(), b.numpy()) for W, b in zip(weights, biases, strict=True)]
+
+    def _start(self, sizes, dtype):
+        """Return the parameters W1, b1, W2, b2, ..., two zero moments and the step of each."""
+        torch = self.torch
+        parameters = []
+        for n_in, n_out in itertools.pairwise(sizes):
+            W = torch.empty(n_in, n_out, dtype=dtype)
+            parameters += [torch.nn.init.xavier_uniform_(W), torch.zeros(n_out, dtype=dtype)]
+        moments = [[torch.zeros_like(p) for p in parameters] for _ in range(2)]
+        return parameters, *moments, [torch.zeros(()) for _ in parameters]
+
+    def _loss(self, parameters, x, y):
+        torch = self.torch
+        *hidden, last = zip(parameters[::2], parameters[1::2], strict=True)
+        for W, b in hidden:
+            x = torch.relu(torch.addmm(b, x, W))
+        W, b = last
+        return torch.nn.functional.cross_entropy(torch.addmm(b, x, W), y)
+
+    def _gradient(self, parameters, X, y, rows):
+        x, y = X.index_select(0, rows), y.index_select(0, rows)
+        return self.torch.func.grad(self._loss)(parameters, x, y)
+
+    def _whole_step(self, state, X, y, rows):
+        parameters, first, second, (step, *_) = state
+        gradient = self._gradient(parameters, X, y, rows)
+        step.add_(1)
+        rate = LEARNING_RATE / (1 - BETA_1**step)
+        scale = (1 - BETA_2**step).sqrt()
+        for p, m, v, g in zip(parameters, first, second, gradient, strict=True):
+            if p.ndim == 2:
+                g = g + ALPHA / len(rows) * p
+            m.mul_(BETA_1).add_(g, alpha=1 - BETA_1)
+            v.mul_(BETA_2).addcmul_(g, g, value=1 - BETA_2)
+            p.sub_(rate * m / (v.sqrt() / scale + EPSILON))
+
+    def _fused_step(self, state, X, y, rows):
+        parameters, first, second, steps = state
+        gradient = self.gradient(parameters, X, y, rows)
+        self.torch._foreach_add_(steps, 1)
+        for start, decay in ((0, ALPHA / len(rows)), (1, 0.0)):  # weights, biases
+            lists = (parameters, gradient, first, second, (), steps)
+            self.torch._fused_adam_(
+                *(list(tensors)[start::2] for tensors in lists),
+                lr=LEARNING_RATE,
+                beta1=BETA_1,
+                beta2=BETA_2,
+                eps=EPSILON,
+                weight_decay=decay,
+                amsgrad=False,
+                maximize=False,
+            )
 
 
 class JAX:
@@ -133,6 +227,7 @@ class JAX:
     """
 
     name = "JAX, NumPy shuffles"
+    module = "jax"
 
     def __init__(self, threads):
         import jax
@@ -145,7 +240,7 @@ class JAX:
     def fit(self, X, y, hidden, batch, epochs):
         jnp = self.jax.numpy
         rng = np.random.default_rng(0)
-        X, y = jnp.asarray(X), jnp.asarray(y)
+        X, y = jnp.asarray(X), jnp.asarray(y.astype(np.int32))
         state = self._start(rng, (X.shape[1], *hidden, int(y.max()) + 1), X.dtype)
         for _ in range(epochs):
             permutation = rng.permutation(len(X)).astype(np.int32)
@@ -175,7 +270,7 @@ class JAXInside(JAX):
 
         def train(batch, epochs, state, X, y):
             def epoch(state, key):
-                permutation = jax.random.permutation(key, len(X))
+                permutation = jax.random.permutation(key, jax.numpy.arange(len(X), dtype="int32"))
                 return _jax_epoch(jax, batch, state, X, y, permutation), None
 
             return jax.lax.scan(epoch, state, jax.random.split(jax.random.key(0), epochs))[0]
@@ -185,7 +280,7 @@ class JAXInside(JAX):
     def fit(self, X, y, hidden, batch, epochs):
         jnp = self.jax.numpy
         rng = np.random.default_rng(0)
-        X, y = jnp.asarray(X), jnp.asarray(y)
+        X, y = jnp.asarray(X), jnp.asarray(y.astype(np.int32))
         state = self._start(rng, (X.shape[1], *hidden, int(y.max()) + 1), X.dtype)
         state = self.train(batch, epochs, state, X, y)
         return [(np.asarray(W), np.asarray(b)) for W, b in state[0]]
@@ -228,23 +323,48 @@ def _jax_epoch(jax, batch, state, X, y, permutation):
 
 TRAINERS = {
     "sknn": Sknn,
+    "sknn-none": SknnNone,
     "scikit-learn": ScikitLearn,
     "pytorch": PyTorch,
-    "pytorch-foreach": PyTorchForeach,
+    "pytorch-compiled": PyTorchCompiled,
     "jax": JAX,
     "jax-inside": JAXInside,
 }
 
 
-def make_trainers(names, threads):
-    """Return the trainers that can be imported, and say which cannot."""
-    trainers = []
-    for name in names:
-        try:
-            trainers.append(TRAINERS[name](threads))
-        except ImportError as error:
-            print(f"{name} is left out: {error}")
-    return trainers
+def installed(module):
+    return importlib.util.find_spec(module) is not None
+
+
+def available(names):
+    """Return those of the trainers whose libraries are installed, and say which are not."""
+    missing = [name for name in names if not installed(TRAINERS[name].module)]
+    if missing:
+        print(f"{', '.join(missing)} left out: not installed.")
+    return [name for name in names if name not in missing]
+
+
+# What runs in a worker.
+
+
+@functools.cache
+def _trainer(name, threads):
+    return TRAINERS[name](threads)
+
+
+def prepare(name, threads, network, dtype):
+    """Import, compile, train once, and return the loss that was reached."""
+    X, y = network.data(dtype)
+    return mean_loss(network.fit(_trainer(name, threads), X, y), X, y)
+
+
+def train(name, threads, network, dtype):
+    """Train; nothing else is left to do here after `prepare`."""
+    network.fit(_trainer(name, threads), *network.data(dtype))
+
+
+def count_training_threads(name, threads, network, dtype):
+    return count_threads(train, name, threads, network, dtype)
 
 
 def mean_loss(parameters, X, y):
