@@ -49,7 +49,7 @@ lint: $(VENV)/created
 # all into benchmarks/results/<date>.json and .md
 bench: $(VENV)/extra-bench
 	@for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
-	-@$(BIN)/python benchmarks/compare.py
+	@$(BIN)/python benchmarks/compare.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

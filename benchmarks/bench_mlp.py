@@ -166,6 +166,7 @@ X = rng.random(({rows}, {sizes[0]}), dtype=np.{dtype})
 y = rng.integers(0, {sizes[2]}, {rows})
 network = MLPClassifier({hidden}, batch_size={batch}, max_iter=1, random_state=0)
 """
+FIT = "network.fit(X, y)\n"
 MEMORY_ROWS = 60_000
 
 
@@ -186,7 +187,7 @@ def memory(report, args):
                     hidden=network.sizes[1:-1],
                     batch=network.batch,
                 )
-                data[key][name] = peak_memory(code + "network.fit(X, y)\n") - peak_memory(code)
+                data[key][name] = peak_memory(code + FIT, 1) - peak_memory(code, 1)
             size = MEMORY_ROWS * network.sizes[0] * np.dtype(dtype).itemsize
             rows.append([key, _mib(size), *map(_mib, data[key].values())])
     report.add(
@@ -226,7 +227,7 @@ def parse_arguments():
     add("--peers", nargs="+", choices=peers, default=PEERS)
     add("--networks", nargs="+", choices=list(NETWORK), default=list(NETWORK))
     add("--threads", nargs="+", type=int, default=threads)
-    add("--repeats", type=int, default=7, help="good samples of each training")
+    add("--repeats", type=int, default=5, help="good samples of each training")
     return parser.parse_args()
 
 

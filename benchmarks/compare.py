@@ -63,17 +63,19 @@ def print_ratios(old, new, console):
 
 
 def choose_files(files):
-    """Return the paths of the old and the new results, or say why there are none."""
+    """Return the paths of the old and the new results; end where there are none, saying so."""
     if len(files) == 2:
         return files
     newest = results()
     if files and newest:
         return files[0], newest[0]
     if not newest:
-        sys.exit("There are no results yet; `make bench` makes some.")
+        print("There are no results yet; `make bench` makes some.")
+        sys.exit()
     before = [path for path in newest[1:] if same_machine(read(path), read(newest[0]))]
     if not before:
-        sys.exit(f"{newest[0].name} has no predecessor from the same machine.")
+        print(f"{newest[0].name} has no predecessor from the same machine.")
+        sys.exit()
     return before[0], newest[0]
 
 

@@ -31,13 +31,14 @@ class Report:
 
     def __init__(self, title, **settings):
         self.title = title
-        self.settings = {"commit": _commit()} | settings
+        self.settings = settings
+        self.commit = _commit()
         self.machine = describe_machine()
         self.tables = {}
         # a file or a pipe has no width of its own
         self.console = Console(width=None if sys.stdout.isatty() else 150)
         self.console.print(f"[bold]{title}[/bold]")
-        described = self.machine | self.settings
+        described = self.machine | {"commit": self.commit} | self.settings
         self.console.print("\n".join(f"{k}: {v}" for k, v in described.items()), style="dim")
 
     def add(self, key, title, columns, rows, data, note=""):
@@ -53,6 +54,7 @@ class Report:
             "columns": columns,
             "rows": rows,
             "note": note,
+            "commit": self.commit,
             "data": data,
         }
 
@@ -109,7 +111,7 @@ def _markdown(content):
         lines += _list({k: v for k, v in part.items() if k not in ("title", "tables")})
         for table in part["tables"].values():
             lines += ["", f"### {table['title']}", "", *markdown_table(**table)]
-            lines += ["", table["note"]] if table["note"] else []
+            lines += ["", f"{table['note']} Commit {table['commit']}.".strip()]
     return "\n".join(lines) + "\n"
 
 

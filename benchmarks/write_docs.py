@@ -3,7 +3,8 @@
 python benchmarks/write_docs.py
 
 A block between `<!-- measured: WHAT -->` and `<!-- end -->` is replaced by what WHAT names: one of
-BLOCKS below, or PART/TABLE of the results. Each comes from the newest results that have it.
+BLOCKS below, or PART/TABLE of the results. Each comes from the newest results that have it, and
+stays as it is where none has.
 """
 
 import functools
@@ -13,7 +14,7 @@ from report import ROOT, markdown_table, read, results
 
 PAGES = [ROOT / "README.md", ROOT / "docs" / "performance.md"]
 PICTURE = ROOT / "docs" / "growth.svg"
-BLOCK = re.compile(r"(<!-- measured: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(?P<start><!-- measured: (?P<what>.+?) -->\n).*?<!-- end -->", re.DOTALL)
 PEERS = {
     "sknn": ["sknn"],
     "scikit-learn": ["scikit-learn"],
@@ -32,6 +33,11 @@ HIGHLIGHTS = [
         "the same on handwritten digits, float64",
         ("search", "digits-float64", "1 sequential"),
         lambda seconds: f"{seconds:.1f} s",
+    ),
+    (
+        "an epoch on sparse text (20,000 rows of 50,000 words), plain SGD, float64",
+        ("sparse", "epoch", "sgd, momentum 0, float64"),
+        lambda seconds: f"{seconds * 1e3:.0f} ms",
     ),
     (
         "memory of a fit over its data, 784-256-128-10, 60,000 rows, float32",
@@ -57,26 +63,28 @@ def all_results():
 
 
 def find(part, table):
-    """Return the machine, the commit and the table of the newest results that have it."""
+    """Return the table, of the newest results that have it, and the machine."""
     for content in all_results():
-        measured = content["parts"].get(part, {})
-        if table in measured.get("tables", {}):
-            return content["machine"], measured["commit"], measured["tables"][table]
+        tables = content["parts"].get(part, {}).get("tables", {})
+        if table in tables:
+            return tables[table], content["machine"]
     return None
 
 
-def source(machine, commit):
-    return f"{machine['CPU']}, {machine['cores']} cores, {machine['date']}, commit {commit}."
+def source(table, machine):
+    """Return where and when a table was measured."""
+    where = f"{machine['CPU']}, {machine['cores']} cores"
+    return f"{where}, {machine['date']}, commit {table['commit']}."
 
 
 def stored_table(part, table):
     """Return a table as it was printed, with its note and where it comes from."""
     found = find(part, table)
     if found is None:
-        raise SystemExit(f"No results have {part}/{table}; `make bench` measures it.")
-    machine, commit, table = found
+        return []
+    table, machine = found
     lines = [f"**{table['title']}**", "", *markdown_table(**table), ""]
-    return [*lines, f"{table['note']} {source(machine, commit)}".strip()]
+    return [*lines, f"{table['note']} {source(table, machine)}".strip()]
 
 
 def training_table():
@@ -84,13 +92,15 @@ def training_table():
     columns, rows = ["network, batch", "threads", *PEERS], []
     timings = {t: find(part, "speed") for t, part in ((1, "mlp-1-thread"), (2, "mlp-2-threads"))}
     measured = {t: found for t, found in timings.items() if found}
-    networks = dict.fromkeys(n for _, _, table in measured.values() for n in table["data"])
+    networks = dict.fromkeys(n for table, _ in measured.values() for n in table["data"])
     for network in networks:
-        for threads, (*_, table) in measured.items():
+        for threads, (table, _) in measured.items():
             if row := _training_row(table["data"].get(network, {})):
                 rows.append([network, str(threads), *row])
+    if not rows:
+        return []
     lines = markdown_table(columns, rows)
-    notes = {source(machine, commit) for machine, commit, _ in measured.values()}
+    notes = {source(*found) for found in measured.values()}
     return [*lines, "", *sorted(notes)]
 
 
@@ -119,10 +129,10 @@ def highlights():
     rows = []
     for text, (part, table, row), show in HIGHLIGHTS:
         found = find(part, table)
-        if found and row in found[2]["data"]:
-            ours, theirs = (_figure(found[2]["data"][row][n]) for n in ("sknn", "scikit-learn"))
+        if found and row in found[0]["data"]:
+            ours, theirs = (_figure(found[0]["data"][row][n]) for n in ("sknn", "scikit-learn"))
             rows.append([text, show(ours), show(theirs), f"{theirs / ours:.1f}x"])
-    return markdown_table(["", "sknn", "scikit-learn", "ratio"], rows)
+    return markdown_table(["", "sknn", "scikit-learn", "ratio"], rows) if rows else []
 
 
 def _figure(timing):
@@ -133,16 +143,15 @@ def growth():
     """Draw the picture, and return the line that shows it with the exponents."""
     found = {key: find("growth", key) for key in ("rows", "parameters")}
     if None in found.values():
-        raise SystemExit("No results have both tables of growth; bench_growth.py measures them.")
-    data = {key: table["data"] for key, (*_, table) in found.items()}
+        return []
+    data = {key: table["data"] for key, (table, _) in found.items()}
     draw(data)
     exponent = data["rows"]["exponent"]
-    machine, commit, _ = found["rows"]
     return [
         f"![Time of an epoch over rows and over parameters]({PICTURE.name})",
         "",
         f"Exponent in rows, fitted from 10³ to 10⁶: {exponent['sknn']:.3f} on one thread, "
-        f"{exponent['sknn-none']:.3f} with `n_threads=None`. {source(machine, commit)}",
+        f"{exponent['sknn-none']:.3f} with `n_threads=None`. {source(*found['rows'])}",
     ]
 
 
@@ -187,17 +196,19 @@ def draw(data):
 BLOCKS = {"training": training_table, "highlights": highlights, "growth": growth}
 
 
-def block(what):
-    """Return the lines of a block, by the name in its comment."""
-    return BLOCKS[what]() if what in BLOCKS else stored_table(*what.split("/"))
+def fill(block):
+    """Return the text of a block, filled anew; `block` is a match of BLOCK."""
+    what = block["what"]
+    lines = BLOCKS[what]() if what in BLOCKS else stored_table(*what.split("/"))
+    if not lines:
+        print(f"No results have {what}: its block stays as it is.")
+        return block[0]
+    return "\n".join([block["start"], *lines, "", "<!-- end -->"])
 
 
 def main():
     for page in PAGES:
-        text = page.read_text()
-        page.write_text(
-            BLOCK.sub(lambda m: m[1] + "\n" + "\n".join(block(m[2])) + "\n\n" + m[3], text)
-        )
+        page.write_text(BLOCK.sub(fill, page.read_text()))
         print(f"Written: {page.relative_to(ROOT)}")
 
 
