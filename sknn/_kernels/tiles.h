@@ -97,15 +97,18 @@ void tile(ptrdiff_t k, Factor<T> a, const T* __restrict b, ptrdiff_t ldb, T* __r
     if (k > 64)         // c may be far, and there is time to fetch it
         for (int i = 0; i < ROWS; ++i)
             for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(c + i * ldc + v * LANES, 1);
-    const T* x = a.data;
-    for (ptrdiff_t s = 0; s < k; ++s, x += a.column, b += ldb) {
+    // two pointers, since the distances of all rows from one would not fit the registers
+    constexpr int HALF = (ROWS + 1) / 2;
+    const T *x = a.data, *y = a.data + HALF * a.row;
+    for (ptrdiff_t s = 0; s < k; ++s, x += a.column, y += a.column, b += ldb) {
         VectorOf<T> w[VECTORS];
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; ++v) w[v] = load(b + v * LANES);
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; ++v) sum[i][v] += x[i * a.row] * w[v];
+            for (int v = 0; v < VECTORS; ++v)
+                sum[i][v] += (i < HALF ? x[i * a.row] : y[(i - HALF) * a.row]) * w[v];
     }
     // all vectors are whole but the last
     const ptrdiff_t last = columns - (VECTORS - 1) * LANES;
@@ -135,16 +138,17 @@ template<class T> Tile<T> choose_tile(int rows, int vectors) {
     return vectors == 1 ? tile_of_rows<T, 1>(rows, all) : tile_of_rows<T, TILE_VECTORS>(rows, all);
 }
 
-// A square block of LANES rows, transposed in registers: at each step pairs of rows swap the
-// halves, quarters, ... of their parts.
-template<class T> inline void transpose(T* __restrict out, ptrdiff_t ldo, const T* __restrict in,
-                                        ptrdiff_t ldi) {
+// out = in', or added to it         in (n, m) of at most LANES rows and columns, in registers:
+// at each step pairs of rows swap the halves, quarters, ... of their parts
+template<class T> __attribute__((noinline))
+void transpose(T* __restrict out, ptrdiff_t ldo, const T* __restrict in, ptrdiff_t ldi,
+               ptrdiff_t n, ptrdiff_t m, bool accumulate) {
     constexpr int LANES = Vector<T>::lanes;
     typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Index;
     typedef Index Indices __attribute__((vector_size(VECTOR_BYTES)));
     VectorOf<T> row[LANES];
 #pragma GCC unroll 16
-    for (int i = 0; i < LANES; ++i) row[i] = load(in + i * ldi);
+    for (int i = 0; i < LANES; ++i) row[i] = i < n ? load(in + i * ldi, m) : VectorOf<T>{};
 #pragma GCC unroll 4
     for (int half = 1; half < LANES; half *= 2) {
         Indices low{}, high{};
@@ -162,10 +166,15 @@ template<class T> inline void transpose(T* __restrict out, ptrdiff_t ldo, const 
             }
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < LANES; ++i) store(out + i * ldo, row[i]);
+    for (int i = 0; i < LANES; ++i)
+        if (i < m) {
+            T* to = out + i * ldo;
+            store(to, accumulate ? load(to, n) + row[i] : row[i], n);
+        }
 }
 
-// Panels of a right factor b (k, m), one after the other, each (k, width) and filled up with 0.
+// Panels of a right factor b (k, m), one after the other, each (k, width). What lies beyond the
+// last column is not written, nor are the sums made of it.
 template<class T> __attribute__((noinline))
 void pack(T* __restrict out, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
     constexpr ptrdiff_t LANES = Vector<T>::lanes, WIDTH = TILE_VECTORS * LANES, ROWS = 8;
@@ -173,29 +182,23 @@ void pack(T* __restrict out, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
         ptrdiff_t end = begin + ROWS < k ? begin + ROWS : k;
         for (ptrdiff_t j = 0; j < m; j += LANES) {
             ptrdiff_t n = m - j < LANES ? m - j : LANES;
-            ptrdiff_t panel = j / WIDTH, side = j % WIDTH;
-            T* to = out + panel * WIDTH * k + side;
+            T* to = out + j / WIDTH * WIDTH * k + j % WIDTH;
             for (ptrdiff_t s = begin; s < end; ++s)
                 store(to + s * WIDTH, n == LANES ? load(b.at(s, j)) : load(b.at(s, j), n));
-            if (j + LANES >= m && side == 0)
-                for (ptrdiff_t s = begin; s < end; ++s)
-                    store(to + LANES + s * WIDTH, VectorOf<T>{});
         }
     }
 }
 
 // The same of a factor whose columns lie in one piece.
-template<class T> __attribute__((noinline))
+template<class T>
 void pack_transposed(T* __restrict out, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
     constexpr ptrdiff_t LANES = Vector<T>::lanes, WIDTH = TILE_VECTORS * LANES;
-    for (ptrdiff_t j = 0; j < (m + WIDTH - 1) / WIDTH * WIDTH; j += LANES) {
-        ptrdiff_t n = m - j < LANES ? m - j : LANES;
+    for (ptrdiff_t j = 0; j < m; j += LANES) {
+        const ptrdiff_t columns = m - j < LANES ? m - j : LANES;
         T* to = out + j / WIDTH * WIDTH * k + j % WIDTH;
-        ptrdiff_t s = 0;
-        if (n == LANES)
-            for (; s + LANES <= k; s += LANES) transpose(to + s * WIDTH, WIDTH, b.at(s, j), b.column);
-        for (; s < k; ++s)
-            for (ptrdiff_t i = 0; i < LANES; ++i) to[s * WIDTH + i] = i < n ? *b.at(s, j + i) : T(0);
+        for (ptrdiff_t s = 0; s < k; s += LANES)
+            transpose(to + s * WIDTH, WIDTH, b.at(s, j), b.column, columns,
+                      k - s < LANES ? k - s : LANES, false);
     }
 }
 
@@ -264,11 +267,9 @@ void product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, ptrdiff_t
         const ptrdiff_t rows = n - first < N ? n - first : N;
         direct_product(transposed, N, Factor<T>{b.data, b.column, b.row},
                        Factor<T>{a.at(first, 0), a.column, a.row}, m, rows, k, false, scratch);
-        for (ptrdiff_t i = 0; i < rows; ++i) {
-            T* out = c + (first + i) * ldc;
-            for (ptrdiff_t j = 0; j < m; ++j)
-                out[j] = accumulate ? out[j] + transposed[j * N + i] : transposed[j * N + i];
-        }
+        for (ptrdiff_t i = 0; i < rows; i += LANES)
+            transpose(c + (first + i) * ldc, ldc, transposed + i, N, m,
+                      rows - i < LANES ? rows - i : LANES, accumulate);
     }
 }
 
