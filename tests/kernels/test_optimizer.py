@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from sknn import optimizers, schedules
+from sknn import losses, optimizers, schedules
 from sknn._kernels.ops import Optimizer
 
 from .. import reference
-from .cases import TOLERANCE, all_cases, as_dtype, make_executor
+from .cases import TOLERANCE, Case, all_cases, as_dtype, make_executor
 
 CASES = [case for case in all_cases() if len(case.sizes) > 2][:6]
 MAKE = {
@@ -70,6 +70,24 @@ def test_epochs(memory, case, name, n_threads):
 
 
 @each_optimizer
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_what_vanishes_is_zero(name, n_threads):
+    """Slots of parameters without a gradient do not stay below the smallest normal number."""
+    case = Case(losses.SOFTMAX_LOG_LOSS, "identity", (3, 2, 2), sparse=False)
+    X, y = np.zeros((2000, 3), np.float32), np.zeros(2000, np.int32)
+    X[0] = 1
+    run = make_executor(case, np.float32, 1, n_threads)
+    run.bind(X, y)
+    parameters = case.parameters().astype(np.float32)
+    optimizer = MAKE[name](parameters)
+    run.train_epoch(parameters, optimizer, np.arange(2000), 1, 0.0)
+    smallest = np.finfo(np.float32).smallest_normal
+    for slot in optimizer.slots:
+        assert not ((slot != 0) & (np.abs(slot) < smallest)).any()
+    assert np.float32(smallest) / np.float32(2) > 0, "the caller's arithmetic is as before"
+
+
+@each_optimizer
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_long_vectors(name, dtype):
     """More parameters than a block of the sum of squares, and than a whole vector register."""
@@ -78,14 +96,14 @@ def test_long_vectors(name, dtype):
     n = 8
     X, y, weights = case.data(n)
     start = case.parameters()
-    losses = {}
+    reported = {}
     for kind in (np.float64, dtype):
         bound = as_dtype(case, X, y, kind)
         run = make_executor(case, kind, n, 1)
         run.bind(*bound, weights)
         parameters = start.astype(kind)
         optimizer = MAKE[name](parameters)
-        losses[kind] = [
+        reported[kind] = [
             run.train_epoch(parameters, optimizer, np.arange(n), n, 5.0) for _ in range(2)
         ]
-    assert losses[dtype] == pytest.approx(losses[np.float64], rel=10 * TOLERANCE[dtype])
+    assert reported[dtype] == pytest.approx(reported[np.float64], rel=10 * TOLERANCE[dtype])

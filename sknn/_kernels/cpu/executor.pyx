@@ -8,7 +8,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython cimport floating
 from libc.math cimport fabs
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcpy, memset
 from libcpp cimport bool as cpp_bool
 
@@ -28,6 +28,9 @@ cdef extern from "threads.h" namespace "sknn" nogil:
     cppclass Barrier:
         Barrier(int)
         void wait()
+    uint64_t float_control()
+    uint64_t flushing(uint64_t)
+    void set_float_control(uint64_t)
     double now()
     cpp_bool run_workers[J](void (*)(J*, int) noexcept nogil, J*, int)
 

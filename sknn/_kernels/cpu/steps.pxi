@@ -376,7 +376,7 @@ cdef void predict_steps(Job* job, int thread, floating* values) noexcept nogil:
         begin += job.n_threads * job.batch
 
 
-cdef void work(Job* job, int thread) noexcept nogil:
+cdef void run_verb(Job* job, int thread) noexcept nogil:
     if job.verb == PREDICT_ROWS:
         if job.double_precision:
             predict_steps(job, thread, <double*>job.values)
@@ -386,3 +386,10 @@ cdef void work(Job* job, int thread) noexcept nogil:
         train_steps(job, thread, <double*>job.values)
     else:
         train_steps(job, thread, <float*>job.values)
+
+
+cdef void work(Job* job, int thread) noexcept nogil:
+    cdef uint64_t before = float_control()
+    set_float_control(flushing(before))
+    run_verb(job, thread)
+    set_float_control(before)

@@ -2,11 +2,43 @@
 #pragma once
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <system_error>
 #include <thread>
 #include <vector>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
 
 namespace sknn {
+
+// How this thread takes numbers below the smallest normal one. A velocity without a gradient
+// ends there, and each operation on it would take a hundred cycles: steps flush them to zero.
+inline uint64_t float_control() {
+    uint64_t control = 0;
+#if defined(__x86_64__)
+    control = _mm_getcsr();
+#elif defined(__aarch64__)
+    asm volatile("mrs %0, fpcr" : "=r"(control));
+#endif
+    return control;
+}
+
+inline void set_float_control(uint64_t control) {
+#if defined(__x86_64__)
+    _mm_setcsr(static_cast<unsigned>(control));
+#elif defined(__aarch64__)
+    asm volatile("msr fpcr, %0" : : "r"(control));
+#endif
+}
+
+inline uint64_t flushing(uint64_t control) {
+#if defined(__x86_64__)
+    return control | 0x8040;            // results and operands
+#else
+    return control | 1 << 24;           // both
+#endif
+}
 
 inline double now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
