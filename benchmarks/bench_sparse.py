@@ -133,7 +133,9 @@ import numpy as np
 import scipy.sparse as sp
 from {module} import MLPClassifier
 warnings.simplefilter("ignore")
-X = sp.random({rows}, {words}, {density}, "csr", np.{dtype}, random_state=0)
+words = np.random.default_rng(0).integers({words}, size={rows} * {nonzeros}, dtype=np.int32)
+indptr = np.arange(0, len(words) + 1, {nonzeros})
+X = sp.csr_matrix((np.ones(len(words), np.{dtype}), words, indptr), ({rows}, {words}))
 y = np.arange({rows}) % 20
 network = MLPClassifier(({units},), batch_size=200, max_iter=1, **{parameters})
 """
@@ -147,7 +149,7 @@ def memory(report):
         code = {
             (name, solver): MAKE_DATA.format(
                 module=module.__name__, rows=1000, words=N_WORDS, dtype=dtype, units=UNITS,
-                density=WORDS_PER_ROW / N_WORDS, parameters=parameters,
+                nonzeros=WORDS_PER_ROW, parameters=parameters,
             )
             for name, module in LIBRARIES.items()
             for solver, parameters in SOLVERS.items()

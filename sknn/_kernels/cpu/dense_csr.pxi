@@ -89,8 +89,8 @@ cdef double dense_csr_descend(const Op* op, Run* run, double rate,
     return csr_add_product(
         parameters(op, 0, run, values), run.begin, run.end, <Py_ssize_t>y.channels,
         csr_rows(run, run.gradient_first, run.gradient_rows, values),
-        <const floating*>gradient_rows(y, run, values, run.gradient_first), <Py_ssize_t>y.sample_stride,
-        <floating>-rate)
+        <const floating*>gradient_rows(y, run, values, run.gradient_first),
+        <Py_ssize_t>y.sample_stride, <floating>-rate)
 
 
 cdef double scale(floating* w, double factor, Py_ssize_t n) noexcept nogil:

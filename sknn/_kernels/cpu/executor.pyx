@@ -7,13 +7,12 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython cimport floating
-from libc.math cimport fabs
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcpy, memset
 from libcpp cimport bool as cpp_bool
 
 from sknn._kernels.ops cimport (
-    ALIGNMENT, DENSE_CSR, MAX_SLOTS, PREDICT, TRAIN, Kernels, Op, Operand, Run, Segment, Update,
+    ALIGNMENT, MAX_SLOTS, PREDICT, TRAIN, Kernels, Op, Operand, Run, Segment, Update,
 )
 
 import numpy as np

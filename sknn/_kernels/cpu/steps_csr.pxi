@@ -6,6 +6,10 @@ only shrinks the others, all by the same factor: it keeps the weights as W = sca
 step changes the scale and the rows of V that occur. `fold` makes V the weights again.
 """
 
+from libc.math cimport fabs
+
+from sknn._kernels.ops cimport DENSE_CSR
+
 # Parameters whose gradient is made and applied at once: it stays in the first cache.
 cdef enum:
     CSR_SLICE = 1 << 12
