@@ -53,4 +53,4 @@ bench: $(VENV)/extra-bench
 
 clean:
 	rm -rf $(VENV) build *.egg-info
-	find sknn \( -name '*.so' -o -name '*.cpp' -o -name '*_v[234].pyx' -o -name '*_generic.pyx' \) -delete
+	find sknn benchmarks \( -name '*.so' -o -name '*.cpp' -o -name '*_v[234].pyx' -o -name '*_generic.pyx' \) -delete

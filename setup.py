@@ -24,7 +24,14 @@ if platform.machine().lower() in ("x86_64", "amd64"):
         "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
     }
 
-COMPILE_ARGS = ["-O3", "-std=c++20", "-fno-math-errno", "-fno-trapping-math"]
+COMPILE_ARGS = [
+    "-O3",
+    "-std=c++20",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp-simd",  # its pragmas; no OpenMP library
+    "-fno-tree-loop-distribute-patterns",  # no memcpy for the few elements of a short row
+]
 
 DIRECTIVES = {
     "language_level": "3",
@@ -59,16 +66,23 @@ def variants(source):
     return extensions
 
 
-setup(
-    ext_modules=cythonize(
-        [
-            extension(KERNELS / "ops.pyx"),
-            extension(KERNELS / "cpu" / "executor.pyx"),
-            *variants(KERNELS / "cpu" / "kernels.pyx"),
-            *variants(KERNELS / "cpu" / "perceptron.pyx"),
-        ],
+def cythonized(extensions):
+    return cythonize(
+        extensions,
         compiler_directives=DIRECTIVES,
         include_path=["."],
         nthreads=os.cpu_count() or 1,
-    ),
-)
+    )
+
+
+if __name__ == "__main__":  # benchmarks/bench_kernels.py builds kernels in the same way
+    setup(
+        ext_modules=cythonized(
+            [
+                extension(KERNELS / "ops.pyx"),
+                extension(KERNELS / "cpu" / "executor.pyx"),
+                *variants(KERNELS / "cpu" / "kernels.pyx"),
+                *variants(KERNELS / "cpu" / "perceptron.pyx"),
+            ]
+        )
+    )

@@ -1,5 +1,6 @@
 """Every private import from scikit-learn, so that one file follows its releases."""
 
+import re
 from types import SimpleNamespace
 
 from sklearn.base import _fit_context
@@ -39,7 +40,7 @@ def effective_n_threads():
 
 
 def scipy_blas_libraries():
-    """The BLAS that SciPy calls (``get_num_threads``, ``set_num_threads``); looked up once.
+    """The BLAS that SciPy calls (``info``, ``get_num_threads``, ``set_num_threads``); looked up once.
 
     Wheels bring a BLAS of SciPy's own, beside NumPy's; elsewhere both share one.
     threadpoolctl's own ``set_num_threads`` heeds one thread of the process at a time; this one
@@ -48,9 +49,15 @@ def scipy_blas_libraries():
     import scipy.linalg.cython_blas  # noqa: F401  (so that it is loaded)
 
     libraries = ThreadpoolController().select(user_api="blas").lib_controllers
-    own = [library for library in libraries if "scipy" in library.filepath]
+    # NumPy's wheels have a libscipy_openblas, too: the folder tells them apart
+    own = [
+        library
+        for library in libraries
+        if re.search(r"[/\\]scipy(\.libs|[/\\]\.dylibs)[/\\]", library.filepath)
+    ]
     return [
         SimpleNamespace(
+            info=library.info,
             get_num_threads=library.get_num_threads,
             set_num_threads=getattr(library, "_real_set_num_threads", library.set_num_threads),
         )

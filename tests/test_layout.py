@@ -22,7 +22,7 @@ FLOORS = [
     {"_program.py", "_kernels/cpu/executor.pyx"},
     {"layers.py", "losses.py", "optimizers.py", "schedules.py", "initializers.py"},
     {"_training.py", "_lbfgs.py", "_validation.py", "_targets.py", "_state.py"},
-    {"__init__.py", "_base.py", "mlp.py", "perceptron.py"},
+    {"__init__.py", "_base.py", "_show_versions.py", "mlp.py", "perceptron.py"},
 ]  # fmt: skip
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 MARKERS = {"__init__.py", "__init__.pxd"}

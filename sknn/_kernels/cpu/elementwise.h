@@ -1,5 +1,7 @@
 // The loops around the formulas, which must vectorise: each is a function of its own, with
 // pointers that do not overlap unless it says so. ld is the distance between rows.
+// `omp simd` lets a sum be taken in parts, and keeps a short loop from being unrolled before it
+// is made of vectors; it needs no OpenMP but a compiler's option.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -9,14 +11,85 @@
 
 namespace sknn {
 
+// Elements that costly loops take at once, a few vectors of any instruction set. What is left
+// at the end goes through a buffer of as many: one element alone costs as much as all of them.
+constexpr int LANES = 16;
+
+// v[i] = f(v[i])                    v (n,)
+template<class T, class F> SKNN_FN void map(T* v, ptrdiff_t n, F f) {
+    ptrdiff_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        #pragma omp simd
+        for (int k = 0; k < LANES; ++k) v[i + k] = f(v[i + k]);
+    }
+    if (i == n) return;
+    T rest[LANES] = {};
+    for (ptrdiff_t k = 0; k < n - i; ++k) rest[k] = v[i + k];
+    #pragma omp simd
+    for (int k = 0; k < LANES; ++k) rest[k] = f(rest[k]);
+    for (ptrdiff_t k = 0; k < n - i; ++k) v[i + k] = rest[k];
+}
+
+// sum and maximum of v (n,); a few elements are not worth a vector of sums
+template<class T> SKNN_FN T sum(const T* v, ptrdiff_t n) {
+    T total = 0;
+    if (n < LANES) {
+        for (ptrdiff_t i = 0; i < n; ++i) total += v[i];
+        return total;
+    }
+    #pragma omp simd reduction(+:total)
+    for (ptrdiff_t i = 0; i < n; ++i) total += v[i];
+    return total;
+}
+
+template<class T> SKNN_FN T largest_of(const T* v, ptrdiff_t n) {
+    T largest = v[0];
+    if (n < LANES) {
+        for (ptrdiff_t i = 1; i < n; ++i) largest = v[i] > largest ? v[i] : largest;
+        return largest;
+    }
+    #pragma omp simd reduction(max:largest)
+    for (ptrdiff_t i = 1; i < n; ++i) largest = v[i] > largest ? v[i] : largest;
+    return largest;
+}
+
 // ---- activations --------------------------------------------------------------------------
 
-// y = F(y + b)                      y (n, m), b (m,)
+// y = F(y + b)                      y (n,), b (n,), or (period + LANES,) and repeated
+template<class F, class T> SKNN_FN
+void add_and_activate(T* __restrict y, const T* __restrict b, ptrdiff_t n, ptrdiff_t period) {
+    const ptrdiff_t step = period < n ? LANES % period : LANES;
+    ptrdiff_t i = 0, j = 0;
+    for (; i + LANES <= n; i += LANES) {
+        #pragma omp simd
+        for (int k = 0; k < LANES; ++k) y[i + k] = F::value(y[i + k] + b[j + k]);
+        j += step;
+        if (j >= period) j -= period;
+    }
+    if (i == n) return;
+    T rest[LANES] = {};
+    for (ptrdiff_t k = 0; k < n - i; ++k) rest[k] = y[i + k] + b[j + k];
+    #pragma omp simd
+    for (int k = 0; k < LANES; ++k) rest[k] = F::value(rest[k]);
+    for (ptrdiff_t k = 0; k < n - i; ++k) y[i + k] = rest[k];
+}
+
+// y = F(y + b)                      y (n, m), b (m,); short rows as one long one, for which the
+// bias is repeated
 template<class F, class T> SKNN_LOOP
 void bias_activation(T* __restrict y, const T* __restrict b, ptrdiff_t n, ptrdiff_t m,
                      ptrdiff_t ld) {
-    for (ptrdiff_t i = 0; i < n; ++i, y += ld)
-        for (ptrdiff_t j = 0; j < m; ++j) y[j] = F::value(y[j] + b[j]);
+    constexpr ptrdiff_t SHORT = 512;
+    T repeated[SHORT + LANES];
+    ptrdiff_t period = m;
+    if (n > 1 && m <= SHORT && ld == m) {
+        for (ptrdiff_t j = 0; j < m; ++j) repeated[j] = b[j];
+        for (ptrdiff_t j = m; j < m + LANES; ++j) repeated[j] = repeated[j - m];
+        b = repeated;
+        m *= n;
+        n = 1;
+    }
+    for (ptrdiff_t i = 0; i < n; ++i, y += ld) add_and_activate<F>(y, b, m, period);
 }
 
 // g = g F'(y)                       g, y (n, m)
@@ -50,20 +123,40 @@ template<class F> Activation activation() {
 // p = link(p)                       p (n, m)
 template<class L, class T> SKNN_LOOP
 void link(T* p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
-    for (ptrdiff_t i = 0; i < n; ++i, p += ld)
-        for (ptrdiff_t j = 0; j < m; ++j) p[j] = L::link(p[j]);
+    if (ld == m) {
+        m *= n;
+        n = 1;
+    }
+    for (ptrdiff_t i = 0; i < n; ++i, p += ld) map(p, m, [](T z) { return L::link(z); });
 }
 
-// loss[i] = weight_i factor sum_j value(y_ij, p_ij)
+// loss[i] = weight_i factor sum_j value(y_ij, p_ij); short rows many at once
 template<class L, class T> SKNN_LOOP
 void row_loss(double* __restrict loss, const T* __restrict p, const void* y,
               const int64_t* samples, const double* weights, double factor, ptrdiff_t n,
               ptrdiff_t m, ptrdiff_t ld) {
-    for (ptrdiff_t i = 0; i < n; ++i, p += ld) {
-        const T* target = static_cast<const T*>(y) + samples[i] * m;
-        double sum = 0;
-        for (ptrdiff_t j = 0; j < m; ++j) sum += L::value(target[j], p[j]);
-        loss[i] = factor * sum * (weights ? weights[samples[i]] : 1.0);
+    constexpr ptrdiff_t SIZE = 512;
+    T values[SIZE];
+    const ptrdiff_t width = m < SIZE ? m : SIZE;
+    ptrdiff_t rows = ld == m ? SIZE / width : 1;
+    if (rows > LANES) rows -= rows % LANES;     // whole vectors
+    for (ptrdiff_t i = 0; i < n; i += rows) {
+        rows = n - i < rows ? n - i : rows;
+        for (ptrdiff_t r = 0; r < rows; ++r) loss[i + r] = 0;
+        for (ptrdiff_t j = 0; j < m; j += width) {
+            const ptrdiff_t columns = m - j < width ? m - j : width;
+            for (ptrdiff_t r = 0; r < rows; ++r) {
+                const T* target = static_cast<const T*>(y) + samples[i + r] * m + j;
+                for (ptrdiff_t k = 0; k < columns; ++k) values[r * columns + k] = target[k];
+            }
+            const T* predicted = p + i * ld + j;
+            for (ptrdiff_t k = 0; k < rows * columns; ++k)
+                values[k] = L::value(values[k], predicted[k]);
+            for (ptrdiff_t r = 0; r < rows; ++r)
+                loss[i + r] += sum(values + r * columns, columns);
+        }
+        for (ptrdiff_t r = 0; r < rows; ++r)
+            loss[i + r] *= factor * (weights ? weights[samples[i + r]] : 1.0);
     }
 }
 
@@ -79,28 +172,25 @@ void loss_gradient(T* __restrict g, const T* __restrict p, const void* y,
     }
 }
 
+// p = softmax(p), row by row        p (n, m); the exponentials of several rows in one loop, since
+// a row alone may be too short for the vector unit
 template<class T> SKNN_LOOP
-void exponential(T* p, ptrdiff_t n) {
-    for (ptrdiff_t j = 0; j < n; ++j) p[j] = exp(p[j]);
-}
-
-// p = softmax(p), row by row        p (n, m); the exponentials of all rows in one loop, since
-// a row alone is too short for the vector unit
-template<class T> SKNN_LOOP
-void softmax(T* p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
-    for (ptrdiff_t i = 0; i < n; ++i) {
-        T* row = p + i * ld;
-        T largest = row[0];
-        for (ptrdiff_t j = 1; j < m; ++j) largest = row[j] > largest ? row[j] : largest;
-        for (ptrdiff_t j = 0; j < m; ++j) row[j] -= largest;
-    }
-    if (ld == m) exponential(p, n * m);
-    else for (ptrdiff_t i = 0; i < n; ++i) exponential(p + i * ld, m);
-    for (ptrdiff_t i = 0; i < n; ++i) {
-        T* row = p + i * ld;
-        T sum = 0;
-        for (ptrdiff_t j = 0; j < m; ++j) sum += row[j];
-        for (ptrdiff_t j = 0; j < m; ++j) row[j] /= sum;
+void softmax(T* __restrict p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
+    constexpr ptrdiff_t SIZE = 4096;     // stays in the first level of the cache
+    const ptrdiff_t rows = m < SIZE && ld == m ? SIZE / m : 1;
+    for (ptrdiff_t begin = 0; begin < n; begin += rows) {
+        const ptrdiff_t end = begin + rows < n ? begin + rows : n;
+        for (ptrdiff_t i = begin; i < end; ++i) {
+            T* row = p + i * ld;
+            const T largest = largest_of(row, m);
+            for (ptrdiff_t j = 0; j < m; ++j) row[j] -= largest;
+        }
+        map(p + begin * ld, (end - begin) * m, [](T z) { return exp(z); });
+        for (ptrdiff_t i = begin; i < end; ++i) {
+            T* row = p + i * ld;
+            const T scale = T(1) / sum(row, m);
+            for (ptrdiff_t j = 0; j < m; ++j) row[j] *= scale;
+        }
     }
 }
 
@@ -109,9 +199,15 @@ template<class T> SKNN_LOOP
 void softmax_row_loss(double* __restrict loss, const T* __restrict p, const void* classes,
                       const int64_t* samples, const double* weights, double factor,
                       ptrdiff_t n, ptrdiff_t, ptrdiff_t ld) {
-    for (ptrdiff_t i = 0; i < n; ++i, p += ld) {
-        T true_class = p[static_cast<const int32_t*>(classes)[samples[i]]];
-        loss[i] = factor * log_loss(true_class) * (weights ? weights[samples[i]] : 1.0);
+    for (ptrdiff_t i = 0; i < n; i += LANES) {
+        ptrdiff_t n_rows = n - i < LANES ? n - i : LANES;
+        T lane[LANES] = {};
+        for (ptrdiff_t r = 0; r < n_rows; ++r)
+            lane[r] = p[(i + r) * ld + static_cast<const int32_t*>(classes)[samples[i + r]]];
+        #pragma omp simd
+        for (int k = 0; k < LANES; ++k) lane[k] = log_loss(lane[k]);
+        for (ptrdiff_t r = 0; r < n_rows; ++r)
+            loss[i + r] = factor * lane[r] * (weights ? weights[samples[i + r]] : 1.0);
     }
 }
 
@@ -151,13 +247,18 @@ inline Loss softmax_loss() {
 
 // ---- dense --------------------------------------------------------------------------------
 
-// out = sum_i g_i, or added to it   g (n, m), out (m,)
+// out = sum_i g_i, or added to it   g (n, m), out (m,); four rows at once, since each time
+// the sums are read and written
 template<class T> SKNN_LOOP
 void column_sum(T* __restrict out, const T* __restrict g, ptrdiff_t n, ptrdiff_t m,
                 ptrdiff_t ld, bool accumulate) {
     if (!accumulate)
         for (ptrdiff_t j = 0; j < m; ++j) out[j] = 0;
-    for (ptrdiff_t i = 0; i < n; ++i, g += ld)
+    ptrdiff_t i = 0;
+    for (; i + 4 <= n; i += 4, g += 4 * ld)
+        for (ptrdiff_t j = 0; j < m; ++j)
+            out[j] += (g[j] + g[ld + j]) + (g[2 * ld + j] + g[3 * ld + j]);
+    for (; i < n; ++i, g += ld)
         for (ptrdiff_t j = 0; j < m; ++j) out[j] += g[j];
 }
 
@@ -173,8 +274,14 @@ void axpy(T* __restrict y, const T* __restrict x, T a, ptrdiff_t m) {
 template<class From, class T> SKNN_LOOP
 void gather(T* __restrict out, const void* x, const int64_t* samples, ptrdiff_t n,
             ptrdiff_t m) {
+    constexpr ptrdiff_t AHEAD = 4;      // rows, since their order is not one that hardware guesses
+    constexpr ptrdiff_t LINE = 64 / sizeof(From);
+    const From* first = static_cast<const From*>(x);
     for (ptrdiff_t i = 0; i < n; ++i, out += m) {
-        const From* row = static_cast<const From*>(x) + samples[i] * m;
+        if (i + AHEAD < n)
+            for (ptrdiff_t j = 0; j < m; j += LINE)
+                __builtin_prefetch(first + samples[i + AHEAD] * m + j);
+        const From* row = first + samples[i] * m;
         for (ptrdiff_t j = 0; j < m; ++j) out[j] = T(row[j]);
     }
 }
@@ -191,28 +298,21 @@ void step_one(const Step& step, T* __restrict p, const T* __restrict g, T* __res
 }
 
 // One step of all parameters of a slice, with the gradient (g + decay p) scale.
-// Returns the sum of the squared parameters before the step, for the penalty in the loss,
-// added up in as many partial sums as fit a vector.
+// Returns the sum of the squared parameters before the step, for the penalty in the loss.
 template<class Step, class T> SKNN_LOOP
 double update(const Step step, T* __restrict p, const T* __restrict g, T* __restrict slot0,
               T* __restrict slot1, T decay, T scale, ptrdiff_t n) {
-    constexpr int LANES = 16;
     constexpr ptrdiff_t BLOCK = 4096;     // a float32 sum stays accurate over a block
     double total = 0;
     for (ptrdiff_t begin = 0; begin < n; begin += BLOCK) {
-        ptrdiff_t end = begin + BLOCK < n ? begin + BLOCK : n;
-        ptrdiff_t whole = begin + (end - begin) / LANES * LANES;
-        T squares[LANES] = {};
-        for (ptrdiff_t i = begin; i < whole; i += LANES)
-            for (int k = 0; k < LANES; ++k) {
-                squares[k] += p[i + k] * p[i + k];
-                step_one(step, p, g, slot0, slot1, decay, scale, i + k);
-            }
-        for (ptrdiff_t i = whole; i < end; ++i) {
-            squares[0] += p[i] * p[i];
+        const ptrdiff_t end = begin + BLOCK < n ? begin + BLOCK : n;
+        T squares = 0;
+        #pragma omp simd reduction(+:squares)
+        for (ptrdiff_t i = begin; i < end; ++i) {
+            squares += p[i] * p[i];
             step_one(step, p, g, slot0, slot1, decay, scale, i);
         }
-        for (int k = 0; k < LANES; ++k) total += squares[k];
+        total += squares;
     }
     return total;
 }

@@ -7,8 +7,7 @@ cdef extern from "elementwise.h" namespace "sknn" nogil:
     cppclass PlainSgdStep "sknn::PlainSgd" [T]:
         T learning_rate
     cppclass SgdStep "sknn::Sgd" [T]:
-        T learning_rate, momentum
-        bint nesterov
+        T learning_rate, momentum, velocity_part, gradient_part
     cppclass AdamStep "sknn::Adam" [T]:
         T learning_rate, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon
     double update[S, T](S, T*, const T*, T*, T*, T, T, Py_ssize_t)
@@ -24,7 +23,9 @@ cdef double sgd_update(const Update* u, floating* p, const floating* g, floating
                       <floating>(1 / u.weight_sum), n)
     step.learning_rate = <floating>u.learning_rate
     step.momentum = <floating>u.coefficients[0]
-    step.nesterov = u.coefficients[1] != 0
+    cdef bint nesterov = u.coefficients[1] != 0
+    step.velocity_part = step.momentum if nesterov else 1
+    step.gradient_part = step.learning_rate if nesterov else 0
     return update(step, p, g, slots[0], slots[1], <floating>u.decay,
                   <floating>(1 / u.weight_sum), n)
 
