@@ -186,6 +186,34 @@ def compare(tasks, repeats, warm_up=True):
     }
 
 
+def compare_latencies(bursts, repeats):
+    """Compare callables that return the seconds of each of many calls, as `compare` does.
+
+    Returns {name: {"p50": seconds, "p99": seconds, ...}}, over the calls of the good bursts.
+    """
+    probe = shared_probe()
+    timings = {name: Timing() for name in bursts}
+    calls = {name: [] for name in bursts}
+    start = time.monotonic()
+    while True:
+        for name, burst in bursts.items():
+            if len(timings[name].kept(probe.best)) < repeats:
+                calls[name].append(timings[name].add(burst, probe))
+        fewest = min(len(timing.kept(probe.best)) for timing in timings.values())
+        elapsed = time.monotonic() - start
+        if fewest >= repeats or elapsed > PATIENCE:
+            break
+    summaries = {}
+    for name, timing in timings.items():
+        quiet = len(timing.kept(probe.best)) >= min(repeats, ENOUGH)
+        limit = PROBE_TOLERANCE * probe.best if quiet else math.inf
+        pairs = zip(calls[name], timing.probes, strict=True)
+        used = np.concatenate([seconds for seconds, slowest in pairs if slowest <= limit])
+        p50, p99 = map(float, np.percentile(used, [50, 99]))
+        summaries[name] = {"p50": p50, "p99": p99, "taken": len(used), "quiet": quiet}
+    return summaries
+
+
 PEAK_MEMORY = """
 def peak_memory():
     import resource, sys

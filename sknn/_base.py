@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
+from functools import lru_cache
 from numbers import Integral, Real
 
 import numpy as np
@@ -37,12 +38,21 @@ from sknn._validation import (
     check_hidden_layer_sizes,
     check_weights,
     compute_dtype,
+    may_skip_checks,
     prepare_X,
 )
 from sknn.layers import ACTIVATIONS, Dense, sequential
 from sknn.schedules import SCHEDULES
 
 STOCHASTIC_SOLVERS = {optimizer.name.lower() for optimizer in Optimizer}
+
+
+@lru_cache(maxsize=64)
+def chain(layer_units, activation, out_activation):
+    """The program of dense layers of these widths, from the features to the outputs."""
+    n_features, *hidden, n_outputs = layer_units
+    layers = (*(Dense(units, activation) for units in hidden), Dense(n_outputs))
+    return sequential(n_features, layers, losses.BY_OUT_ACTIVATION[out_activation])
 
 
 class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
@@ -273,22 +283,29 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _program(self):
         """The network as a program; equal networks share one."""
-        n_features, *hidden, n_outputs = self._layer_units
-        layers = (*(Dense(units, self.activation) for units in hidden), Dense(n_outputs))
-        return sequential(n_features, layers, losses.BY_OUT_ACTIVATION[self.out_activation_])
+        return chain(tuple(self._layer_units), self.activation, self.out_activation_)
 
     def _forward(self, X):
         """Outputs of the network, (n_samples, n_outputs), after the link."""
+        if may_skip_checks(self, X):
+            outputs = self._run(X, check=True)
+            if outputs is not None:
+                return outputs
         check_is_fitted(self)
-        X = check_data(self, X, reset=False)
+        return self._run(check_data(self, X, reset=False))
+
+    def _run(self, X, check=False):
+        """Outputs for a valid X; with ``check`` None if a number in it is not finite."""
         program = self._program()
         parameters = get_parameters(self, program)
-        if self.dtype is None:  # as in scikit-learn, the wider of the model's type and X's
+        if self.dtype is None and X.dtype != parameters.dtype:
+            # as in scikit-learn, the wider of the model's type and X's
             dtype = np.result_type(compute_dtype(X, None), parameters.dtype)
             parameters = parameters.astype(dtype, copy=False)
-        X = prepare_X(X, parameters.dtype)
+        if not check:
+            X = prepare_X(X, parameters.dtype)
         program = lower_for_cpu(program, isinstance(X, CSR))
-        return predict(program, parameters, X, n_threads=self.n_threads)
+        return predict(program, parameters, X, n_threads=self.n_threads, check=check)
 
     # ---- scikit-learn ---------------------------------------------------------------------
 

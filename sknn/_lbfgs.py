@@ -25,7 +25,7 @@ class Objective:
         flops = program.flops_per_row(train=True) * capacity
         self.executor = Executor(
             self.program, dtype=dtype, capacity=capacity,
-            n_threads=choose_n_threads(n_threads, flops), train=True,
+            n_threads=choose_n_threads(n_threads, flops),
         )  # fmt: skip
         self.executor.bind(data.X, data.targets, data.weights)
         self.order = np.arange(data.n_samples)

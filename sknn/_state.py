@@ -1,6 +1,7 @@
 """Fitted parameters: one flat vector, of which ``coefs_`` and ``intercepts_`` are views."""
 
 import copy
+import operator
 
 import numpy as np
 
@@ -25,10 +26,9 @@ def initial_parameters(program, random_state, dtype, gain):
 
 def set_parameters(estimator, program, vector):
     """Make ``vector`` the estimator's parameters, and the fitted attributes views of it."""
-    views = program.views(vector)
-    estimator._parameters = vector
-    estimator._views = tuple(views)
-    vars(estimator).update(_attributes(views))
+    attributes = _attributes(program, vector)
+    # at once, since two threads may predict when an array was put into coefs_
+    vars(estimator).update(_parameters=vector, _views=_flat(**attributes), **attributes)
 
 
 def get_parameters(estimator, program):
@@ -39,51 +39,58 @@ def get_parameters(estimator, program):
     ValueError
         If such an array has another shape; says which.
     """
-    views = estimator._views
-    arrays = _interleave(estimator.coefs_, estimator.intercepts_)
-    if len(arrays) == len(views) and all(a is b for a, b in zip(arrays, views, strict=True)):
+    if _are_views(estimator.coefs_, estimator.intercepts_, estimator._views):
         return estimator._parameters
-    _check_shapes(estimator, views)
     vector = np.zeros(program.n_parameters, estimator._parameters.dtype)
-    for array, view in zip(arrays, program.views(vector), strict=True):
-        view[...] = array
+    for name, views in _attributes(program, vector).items():
+        arrays = getattr(estimator, name)
+        _check_shapes(name, arrays, views)
+        for array, view in zip(arrays, views, strict=True):
+            view[...] = array
     set_parameters(estimator, program, vector)
     return vector
 
 
 def reconstruction(program, vector):
     """Fitted attributes, for a copy of the estimator that predicts with these parameters."""
-    return _attributes(program.views(vector.copy()))
+    return _attributes(program, vector.copy())
 
 
-def _attributes(views):
+def _attributes(program, vector):
+    """The fitted attributes as views of a vector."""
+    views = program.views(vector)
     return {
         "coefs_": [view for view in views if view.ndim == 2],
         "intercepts_": [view for view in views if view.ndim == 1],
     }
 
 
-def _interleave(coefs, intercepts):
-    """Weights and biases in the order of the program's segments: layer by layer."""
-    if len(coefs) != len(intercepts):
-        return []
-    return [array for layer in zip(coefs, intercepts, strict=True) for array in layer]
+def _flat(coefs_, intercepts_):
+    return (*coefs_, *intercepts_)
 
 
-def _check_shapes(estimator, views):
-    for name, kind in (("coefs_", views[0::2]), ("intercepts_", views[1::2])):
-        arrays = getattr(estimator, name)
-        if len(arrays) != len(kind):
+def _are_views(coefs, intercepts, views):
+    """Whether the attributes still hold the views they were made with."""
+    arrays = _flat(coefs, intercepts)
+    return (
+        len(arrays) == len(views)
+        and len(coefs) == len(intercepts)
+        and all(map(operator.is_, arrays, views))
+    )
+
+
+def _check_shapes(name, arrays, views):
+    if len(arrays) != len(views):
+        raise ValueError(
+            f"{name} has {len(arrays)} arrays, but the network has {len(views)} layers. "
+            "Put one array for each layer into it."
+        )
+    for i, (array, view) in enumerate(zip(arrays, views, strict=True)):
+        if np.shape(array) != view.shape:
             raise ValueError(
-                f"{name} has {len(arrays)} arrays, but the network has {len(kind)} layers. "
-                "Put one array for each layer into it."
+                f"{name}[{i}] has shape {np.shape(array)}, but this layer needs "
+                f"{view.shape}. Put an array of that shape into {name}, or fit again."
             )
-        for i, (array, view) in enumerate(zip(arrays, kind, strict=True)):
-            if np.shape(array) != view.shape:
-                raise ValueError(
-                    f"{name}[{i}] has shape {np.shape(array)}, but this layer needs "
-                    f"{view.shape}. Put an array of that shape into {name}, or fit again."
-                )
 
 
 def state_to_pickle(state):
@@ -96,8 +103,7 @@ def state_to_pickle(state):
     views = state.pop("_views", None)
     if views is None:
         return state
-    arrays = _interleave(state["coefs_"], state["intercepts_"])
-    if len(arrays) == len(views) and all(a is b for a, b in zip(arrays, views, strict=True)):
+    if _are_views(state["coefs_"], state["intercepts_"], views):
         del state["coefs_"], state["intercepts_"]
     optimizer = state.get("_optimizer")
     if optimizer is not None and not state["_incremental"]:
@@ -108,6 +114,7 @@ def state_to_pickle(state):
 
 def state_from_pickle(estimator, program):
     """Make the views again that `state_to_pickle` left out."""
-    estimator._views = tuple(program.views(estimator._parameters))
-    if "coefs_" not in vars(estimator):
-        set_parameters(estimator, program, estimator._parameters)
+    attributes = _attributes(program, estimator._parameters)
+    estimator._views = _flat(**attributes)
+    for name, views in attributes.items():
+        vars(estimator).setdefault(name, views)

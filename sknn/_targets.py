@@ -6,6 +6,7 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.multiclass import type_of_target
 
 from sknn import losses
+from sknn._kernels.cpu.executor import largest_columns
 
 
 def is_integers(y):
@@ -84,14 +85,15 @@ class LabelEncoder:
         return np.ascontiguousarray(positive, dtype=dtype).reshape(-1, 1)
 
     def decode(self, probabilities):
-        """Predicted labels."""
-        if self.is_multilabel:
+        """Predicted labels, as ``LabelBinarizer.inverse_transform`` gives them."""
+        if self.kind == "multiclass":
+            return self.classes_[largest_columns(probabilities)]
+        chosen = probabilities > 0.5
+        if not self.is_multilabel:  # a single class is predicted whatever its probability
+            return self.classes_.take(chosen.ravel(), mode="clip")
+        if self.binarizer.sparse_input_:
             return self.binarizer.inverse_transform(probabilities)
-        if self.n_outputs > 1:
-            return self.classes_[probabilities.argmax(axis=1)]
-        if len(self.classes_) == 1:
-            return np.repeat(self.classes_, len(probabilities))
-        return self.classes_[(probabilities.ravel() > 0.5).astype(np.intp)]
+        return chosen.astype(np.intp)
 
     def accuracy(self, probabilities, targets, weights):
         """The share of rows predicted right (of a multilabel row, all of it)."""

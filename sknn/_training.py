@@ -116,7 +116,7 @@ class Trainer:
         )
         self.executor = Executor(
             self.program, dtype=parameters.dtype, capacity=self.batch_size,
-            n_threads=n_threads, train=True,
+            n_threads=n_threads,
         )  # fmt: skip
         self.executor.bind(data.X, data.targets, data.weights)
         self.optimizer = getattr(estimator, "_optimizer", None)

@@ -9,6 +9,7 @@ from scipy import sparse
 from sklearn.utils.validation import validate_data
 
 from sknn._compat import _check_sample_weight
+from sknn._kernels.cpu.executor import is_plain
 
 # what the gather reads without a copy of X
 READ_IN_PLACE = (np.float64, np.float32, np.uint8)
@@ -57,6 +58,16 @@ def check_data(estimator, X, **options):
     return validate_data(
         estimator, X, accept_sparse=["csr", "csc"], dtype=READ_IN_PLACE, **options
     )
+
+
+def may_skip_checks(estimator, X):
+    """Whether `check_data` would hand X back as it is, unless a number is not finite.
+
+    Its tests take longer than the prediction of some rows. Only the exact type is sure to have
+    no names of features, and no data of its own; a model with names has to warn of that.
+    """
+    n_features = getattr(estimator, "n_features_in_", -1)
+    return is_plain(X, n_features) and not hasattr(estimator, "feature_names_in_")
 
 
 def prepare_X(X, dtype):

@@ -361,8 +361,8 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
         """
         probabilities = self._forward(X)
         if self.n_outputs_ == 1:
-            positive = probabilities.ravel()
-            return np.vstack([1 - positive, positive]).T
+            positive = probabilities.T
+            return np.concatenate((1 - positive, positive)).T  # columns in one piece, as theirs
         return probabilities
 
     def predict_log_proba(self, X):

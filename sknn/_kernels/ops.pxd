@@ -6,6 +6,7 @@ enumeration here; tests, option lists and docs follow from them.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint64_t
+from libcpp cimport bool as cpp_bool
 
 cpdef enum Opcode:
     DENSE               # y = activation(x W + b)
@@ -56,6 +57,8 @@ cdef enum:
     MAX_DIMS = 12
     MAX_ATTRIBUTES = 6
     MAX_SLOTS = 2
+    # forward products of at most so many rows are loops that need neither scratch nor BLAS
+    FEW_ROWS = 4
     # arenas, segments and values start at a multiple of this many elements
     ALIGNMENT = 16
 
@@ -168,6 +171,9 @@ ctypedef void (*Gather32)(
     float*, const void*, const int64_t*, Py_ssize_t, Py_ssize_t) noexcept nogil
 ctypedef void (*Gather64)(
     double*, const void*, const int64_t*, Py_ssize_t, Py_ssize_t) noexcept nogil
+# elements, their number, limit -> whether all are numbers of at most that magnitude
+ctypedef cpp_bool (*Within32)(const float*, Py_ssize_t, float) noexcept nogil
+ctypedef cpp_bool (*Within64)(const double*, Py_ssize_t, double) noexcept nogil
 # parameters, gradient, slots, elements -> sum of the squared parameters before the update
 ctypedef double (*Update32)(
     const Update*, float*, const float*, float**, Py_ssize_t) noexcept nogil
@@ -197,6 +203,8 @@ cdef struct Kernels:
     Kernel64 gradient64[MAX_OPCODES]
     Gather32 gather32[MAX_ELEMENT_TYPES]
     Gather64 gather64[MAX_ELEMENT_TYPES]
+    Within32 within32
+    Within64 within64
     Update32 update32[MAX_OPTIMIZERS]
     Update64 update64[MAX_OPTIMIZERS]
     int64_t scratch_bytes       # that a matrix product needs

@@ -116,7 +116,5 @@ def poisoned(case, memory, dtype):
     return gradient
 
 
-def make_executor(case, dtype, capacity, n_threads, train=True):
-    return executor.Executor(
-        case.program, dtype=dtype, capacity=capacity, n_threads=n_threads, train=train
-    )
+def make_executor(case, dtype, capacity, n_threads):
+    return executor.Executor(case.program, dtype=dtype, capacity=capacity, n_threads=n_threads)

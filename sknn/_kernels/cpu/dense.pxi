@@ -5,6 +5,7 @@ x (n, k), W (k, m) is segment 0, b (m,) is segment 1, y (n, m).
 
 cdef extern from "elementwise.h" namespace "sknn" nogil:
     void column_sum[T](T*, const T*, Py_ssize_t, Py_ssize_t, Py_ssize_t, bint)
+    void vector_product[T](T*, const T*, const T*, Py_ssize_t, Py_ssize_t)
 
 
 # Rows that a layer takes at once, so that its activation finds them in the first-level cache;
@@ -21,16 +22,21 @@ cdef void dense_forward(const Op* op, Run* run, floating* values) noexcept nogil
     cdef int64_t step = run.n_rows if whole else BLOCK_ROWS
     cdef int64_t end = run.first_row + run.n_rows
     cdef int64_t first = run.first_row
-    cdef int64_t n
+    cdef const floating* w = parameters(op, 0, run, values)
+    cdef int64_t n, i
     cdef floating* out
     while first < end:
         n = min(step, end - first)
         out = rows(y, run, values, first)
-        product(
-            out, y.sample_stride,
-            factor(rows(x, run, values, first), x.sample_stride, 1),
-            factor(parameters(op, 0, run, values), y.channels, 1),
-            n, y.channels, x.channels, False, run)
+        if run.n_rows <= FEW_ROWS:
+            for i in range(n):
+                vector_product(out + i * y.sample_stride, rows(x, run, values, first + i), w,
+                               x.channels, y.channels)
+        else:
+            product(
+                out, y.sample_stride,
+                factor(rows(x, run, values, first), x.sample_stride, 1),
+                factor(w, y.channels, 1), n, y.channels, x.channels, False, run)
         activation_forward(op.activation, out, parameters(op, 1, run, values), n, y.channels,
                            y.sample_stride)
         first += n

@@ -268,6 +268,25 @@ void axpy(T* __restrict y, const T* __restrict x, T a, ptrdiff_t m) {
     for (ptrdiff_t j = 0; j < m; ++j) y[j] += a * x[j];
 }
 
+// y = x W                           x (k,), W (k, m), y (m,): as fast as W comes, four rows of
+// it at a time
+template<class T> SKNN_LOOP
+void vector_product(T* __restrict y, const T* __restrict x, const T* __restrict w, ptrdiff_t k,
+                    ptrdiff_t m) {
+    ptrdiff_t i = k % 4;
+    for (ptrdiff_t j = 0; j < m; ++j) y[j] = i > 0 ? x[0] * w[j] : T(0);
+    for (ptrdiff_t r = 1; r < i; ++r)
+        for (ptrdiff_t j = 0; j < m; ++j) y[j] += x[r] * w[r * m + j];
+    for (; i < k; i += 4) {
+        const T* __restrict w0 = w + i * m;
+        const T* __restrict w1 = w0 + m;
+        const T* __restrict w2 = w1 + m;
+        const T* __restrict w3 = w2 + m;
+        for (ptrdiff_t j = 0; j < m; ++j)
+            y[j] += x[i] * w0[j] + x[i + 1] * w1[j] + (x[i + 2] * w2[j] + x[i + 3] * w3[j]);
+    }
+}
+
 // ---- gather -------------------------------------------------------------------------------
 
 // out_i = x_samples[i], cast        out (n, m), x (n_samples, m)
@@ -284,6 +303,22 @@ void gather(T* __restrict out, const void* x, const int64_t* samples, ptrdiff_t 
         const From* row = first + samples[i] * m;
         for (ptrdiff_t j = 0; j < m; ++j) out[j] = T(row[j]);
     }
+}
+
+template<class T> struct Bits;
+template<> struct Bits<float> { using type = int32_t; };
+template<> struct Bits<double> { using type = int64_t; };
+
+// Whether |x_j| <= limit for all j, which NaN is not. As integers magnitudes have the same
+// order, with infinity and NaN at the top, and so a difference with one beyond is negative.
+template<class T> SKNN_LOOP
+bool within(const T* x, ptrdiff_t n, T limit) {
+    using Integer = typename Bits<T>::type;
+    const Integer largest = __builtin_bit_cast(Integer, limit);
+    Integer differences = 0;
+    for (ptrdiff_t j = 0; j < n; ++j)
+        differences |= largest - __builtin_bit_cast(Integer, magnitude(x[j]));
+    return differences >= 0;
 }
 
 // ---- optimizers ---------------------------------------------------------------------------

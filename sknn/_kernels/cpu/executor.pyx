@@ -1,19 +1,24 @@
 """The CPU executor: runs whole epochs of a program without the GIL, over buffers made once.
 
-``steps.pxi`` has what its threads do, ``shuffle.pxi`` the order of an epoch.
+``steps.pxi`` has what its threads do, ``shuffle.pxi`` the order of an epoch, ``predict.pxi``
+predictions.
 """
 
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython cimport floating
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from libcpp cimport bool as cpp_bool
 
 from sknn._kernels.ops cimport (
-    ALIGNMENT, MAX_SLOTS, PREDICT, TRAIN, Kernels, Op, Operand, Run, Segment, Update,
+    ALIGNMENT, FEW_ROWS, FLOAT32, FLOAT64, MAX_SLOTS, PREDICT, TRAIN, Kernels, Op,
+    Operand, Run, Segment, Update,
 )
+
+from functools import lru_cache
 
 import numpy as np
 
@@ -35,10 +40,6 @@ cdef extern from "threads.h" namespace "sknn" nogil:
 
 # a call returns at least this often, so that Ctrl-C works
 cdef double SECONDS_PER_CALL = 0.1
-# bytes of values that a thread of `predict` keeps in cache, and the rows that it takes at once
-PREDICT_BYTES = 1 << 20
-PREDICT_ROWS_MIN = 64
-PREDICT_ROWS_MAX = 512
 ELEMENT_TYPES = {
     np.dtype(np.float32): ElementType.FLOAT32,
     np.dtype(np.float64): ElementType.FLOAT64,
@@ -50,6 +51,7 @@ cdef const Kernels* KERNELS = <const Kernels*>PyCapsule_GetPointer(
 
 include "steps.pxi"
 include "shuffle.pxi"
+include "predict.pxi"
 
 
 def aligned_empty(n, dtype):
@@ -65,8 +67,33 @@ cdef void* address_or_null(array):
     return cnp.PyArray_DATA(array)
 
 
+cdef int point_at_X(Job* job, X, bint sparse) except -1:
+    """Have a job read X where it lies."""
+    cdef cnp.ndarray dense
+    if X.shape[1] != job.n_features:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but the program takes {job.n_features}.")
+    job.x = NULL
+    if sparse:
+        job.run.indptr = <const int64_t*>cnp.PyArray_DATA(X.indptr)
+        job.run.indices = <const int32_t*>cnp.PyArray_DATA(X.indices)
+        job.run.data = cnp.PyArray_DATA(X.data)
+        return 0
+    dense = X
+    job.x = <const char*>cnp.PyArray_DATA(dense)
+    job.x_type = ELEMENT_TYPES[dense.dtype]
+    job.x_row_bytes = dense.shape[1] * cnp.PyArray_ITEMSIZE(dense)
+    return 0
+
+
+cdef threads_refused(int n_threads):
+    """The error to raise."""
+    return RuntimeError(
+        f"The system refused to start {n_threads} threads. Set n_threads to a smaller number.")
+
+
 cdef class Executor:
-    """Runs one program over buffers made once.
+    """Trains one program over buffers made once.
 
     Parameters
     ----------
@@ -77,8 +104,6 @@ cdef class Executor:
     capacity : int
         Rows of a minibatch, at most.
     n_threads : int
-    train : bool
-        Whether gradients are wanted.
 
     Raises
     ------
@@ -94,7 +119,7 @@ cdef class Executor:
     cdef object row_lengths, room       # of a sparse X
     cdef cnp.ndarray penalties, losses
 
-    def __cinit__(self, program, *, dtype, int64_t capacity, int n_threads, bint train):
+    def __cinit__(self, program, *, dtype, int64_t capacity, int n_threads):
         self.program = program
         self.dtype = np.dtype(dtype)
         self.n_threads = n_threads
@@ -104,7 +129,7 @@ cdef class Executor:
         self.job.barrier = new Barrier(n_threads)
         self.job.batch = capacity
         segments = program.segments
-        if train and n_threads > 1:
+        if n_threads > 1:
             segments, self.job.own_size = program.own_gradients(capacity)
             self.job.own_gradients = self._allocate(self.job.own_size * n_threads)
         self._bind_program(segments)
@@ -112,12 +137,11 @@ cdef class Executor:
         self.job.values = self._allocate(program.value_size * capacity)
         self.job.scratch = <char*>self._allocate(
             KERNELS.scratch_bytes * n_threads // self.dtype.itemsize)
-        if train:
-            self.job.run.gradients = self._allocate(program.value_size * capacity)
-            slice_size = program.slice_size(SLICE_MAX, CSR_SLICE)
-            self.job.workspace_bytes = self.dtype.itemsize * slice_size
-            self.job.workspaces = <char*>self._allocate(slice_size * n_threads)
-            self.job.run.row_loss = <double*>self._address(np.zeros(capacity))
+        self.job.run.gradients = self._allocate(program.value_size * capacity)
+        slice_size = program.slice_size(SLICE_MAX, CSR_SLICE)
+        self.job.workspace_bytes = self.dtype.itemsize * slice_size
+        self.job.workspaces = <char*>self._allocate(slice_size * n_threads)
+        self.job.run.row_loss = <double*>self._address(np.zeros(capacity))
         if not program.sparse:
             self.job.gathered = self._allocate(program.n_features * capacity)
 
@@ -146,7 +170,6 @@ cdef class Executor:
         self.job.passes = <const PassRange*>self._address(program.pass_ranges)
         self.job.n_passes = len(program.pass_ranges)
         self.job.pass_segments = <const int32_t*>self._address(program.pass_segments)
-        self.job.output = <const Operand*>self._address(program.output)
         self.job.n_features = program.n_features
         self.penalties = np.zeros(self.n_threads)
         self.losses = np.zeros(self.job.n_passes)
@@ -168,17 +191,9 @@ cdef class Executor:
         cdef Run* run = &self.job.run
         run.targets = address_or_null(targets)
         run.weights = <const double*>address_or_null(weights)
-        self.job.x = NULL
+        point_at_X(&self.job, X, self.program.sparse)
         if self.program.sparse:
-            run.indptr = <const int64_t*>cnp.PyArray_DATA(X.indptr)
-            run.indices = <const int32_t*>cnp.PyArray_DATA(X.indices)
-            run.data = cnp.PyArray_DATA(X.data)
-            if run.gradients != NULL:
-                self._bind_columns(X)
-            return
-        self.job.x = <const char*>cnp.PyArray_DATA(X)
-        self.job.x_type = ELEMENT_TYPES[X.dtype]
-        self.job.x_row_bytes = X.shape[1] * X.itemsize
+            self._bind_columns(X)
 
     def _bind_columns(self, X):
         """Room for the nonzeros of a minibatch by columns, and for each thread's columns."""
@@ -324,39 +339,7 @@ cdef class Executor:
             else:
                 started = run_workers(work, &self.job, self.job.n_threads)
         if not started:
-            raise RuntimeError(
-                f"The system refused to start {self.n_threads} threads. Set n_threads to a "
-                "smaller number.")
-
-    def predict(self, cnp.ndarray parameters, order, cnp.ndarray out):
-        """Write the predictions of bound rows to ``out``.
-
-        Parameters
-        ----------
-        parameters : ndarray of the executor's dtype, the flat vector
-        order : ndarray of int64, which rows; None reads X as it lies
-        out : ndarray of shape (n, n_outputs) of the executor's dtype, C-ordered
-        """
-        cdef int64_t n = out.shape[0]
-        cdef int64_t rows = self.job.run.capacity // self.n_threads
-        # of one call, about 0.05 s
-        cdef int64_t block = self.job.run.capacity * max(
-            1, <int64_t>(2e9 / (self.program.flops_per_row() * self.job.run.capacity)))
-        self._check_vector(parameters)
-        self._point_at_order(order, order is None)
-        self.job.verb = PREDICT_ROWS
-        self.job.batch = rows
-        self.job.run.phase = PREDICT
-        self.job.run.parameters = cnp.PyArray_DATA(parameters)
-        self.job.out = cnp.PyArray_DATA(out)
-        self.job.position = 0
-        with running():
-            while self.job.position < n:
-                PyErr_CheckSignals()
-                self.job.n_rows = min(n, self.job.position + block)
-                self._work()
-                self.job.position = self.job.n_rows
-        return out
+            raise threads_refused(self.n_threads)
 
 
 def split_columns(X, n_threads):
@@ -366,35 +349,3 @@ def split_columns(X, n_threads):
     before = np.concatenate([[0], np.cumsum(np.bincount(indices, minlength=n_columns))])
     shares = len(indices) * np.arange(1, n_threads) / n_threads
     return np.concatenate([[0], np.searchsorted(before, shares), [n_columns]]).astype(np.int64)
-
-
-def predict(program, parameters, X, rows=None, n_threads=None):
-    """What a program predicts.
-
-    Parameters
-    ----------
-    program : sknn._program.Program
-        As lowered for the CPU.
-    parameters : ndarray, the flat vector; its dtype is what is computed in
-    X : as for `Executor.bind`
-    rows : ndarray of int64, default=None
-        Which rows of X; None is all.
-    n_threads : int, default=None
-
-    Returns
-    -------
-    predictions : ndarray of shape (n, n_outputs)
-    """
-    n = X.shape[0] if rows is None else rows.shape[0]
-    flops = program.flops_per_row()
-    n_threads = max(1, min(choose_n_threads(n_threads, flops * n), n))
-    row_bytes = parameters.dtype.itemsize * program.value_size
-    in_cache = max(PREDICT_ROWS_MIN, min(PREDICT_ROWS_MAX, PREDICT_BYTES // row_bytes))
-    chunk = min((n + n_threads - 1) // n_threads, in_cache)
-    if rows is None and (program.sparse or X.dtype != parameters.dtype):
-        rows = np.arange(n)
-    executor = Executor(program, dtype=parameters.dtype, capacity=chunk * n_threads,
-                        n_threads=n_threads, train=False)
-    executor.bind(X)
-    out = np.empty((n, int(program.output["channels"])), parameters.dtype)
-    return executor.predict(parameters, rows, out)

@@ -7,6 +7,7 @@ then sizes; shapes stand in comments. It allocates nothing and checks nothing.
 from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
 from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libcpp cimport bool as cpp_bool
 from scipy.linalg.cython_blas cimport dgemm, sgemm
 
 from sknn._kernels.ops cimport *

@@ -11,7 +11,6 @@ second they are added up in thread order, slice by slice.
 cdef enum Verb:
     TRAIN_EPOCH
     EVALUATE
-    PREDICT_ROWS
 
 cdef enum Failure:
     NO_FAILURE
@@ -44,7 +43,6 @@ cdef struct Job:
     int n_passes
     const int32_t* pass_segments
     int n_segments
-    const Operand* output
     # memory
     void* values
     Run run
@@ -82,7 +80,6 @@ cdef struct Job:
     double* penalties           # sums of squared parameters, one per thread
     double* losses              # one per pass
     void* gradient              # of EVALUATE, which adds to it
-    void* out                   # of PREDICT_ROWS
 
 
 cdef inline floating* at(void* vector, int64_t offset, floating* values) noexcept nogil:
@@ -355,41 +352,11 @@ cdef void train_steps(Job* job, int thread, floating* values) noexcept nogil:
         job.position = begin
 
 
-cdef void predict_steps(Job* job, int thread, floating* values) noexcept nogil:
-    """Every n_threads-th chunk of rows, in this thread's part of the arena."""
-    cdef Run run = job.run
-    cdef int64_t begin = job.position + thread * job.batch
-    cdef int64_t end = job.n_rows, i, m = job.output.channels
-    cdef floating* row
-    run.first_row = thread * job.batch
-    run.scratch = job.scratch + thread * KERNELS.scratch_bytes
-    while begin < end:
-        run.n_rows = job.batch if end - begin >= job.batch else end - begin
-        run.n_batch_rows = run.n_rows
-        bind_rows(job, &run, begin, run.n_rows, values)
-        walk_rows(job, &job.passes[0], &run, values)
-        row = (values + job.output.offset * run.capacity + job.output.start
-               + run.first_row * job.output.sample_stride)
-        for i in range(run.n_rows):
-            memcpy(at(job.out, (begin + i) * m, values), row + i * job.output.sample_stride,
-                   m * sizeof(floating))
-        begin += job.n_threads * job.batch
-
-
-cdef void run_verb(Job* job, int thread) noexcept nogil:
-    if job.verb == PREDICT_ROWS:
-        if job.double_precision:
-            predict_steps(job, thread, <double*>job.values)
-        else:
-            predict_steps(job, thread, <float*>job.values)
-    elif job.double_precision:
-        train_steps(job, thread, <double*>job.values)
-    else:
-        train_steps(job, thread, <float*>job.values)
-
-
 cdef void work(Job* job, int thread) noexcept nogil:
     cdef uint64_t before = float_control()
     set_float_control(flushing(before))
-    run_verb(job, thread)
+    if job.double_precision:
+        train_steps(job, thread, <double*>job.values)
+    else:
+        train_steps(job, thread, <float*>job.values)
     set_float_control(before)
