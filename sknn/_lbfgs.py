@@ -8,7 +8,6 @@ import scipy.optimize
 from sknn._compat import _check_optimize_result, _get_additional_lbfgs_options_dict
 from sknn._kernels.cpu.executor import Executor
 from sknn._program import lower_for_cpu
-from sknn._threads import choose_n_threads
 from sknn._validation import CSR
 
 # rows whose values are held at once, beyond which memory grows and speed does not
@@ -22,11 +21,9 @@ class Objective:
         self.program = lower_for_cpu(program, isinstance(data.X, CSR))
         self.alpha, self.dtype = alpha, dtype
         capacity = min(data.n_samples, EVALUATE_ROWS)
-        flops = program.flops_per_row(train=True) * capacity
         self.executor = Executor(
-            self.program, dtype=dtype, capacity=capacity,
-            n_threads=choose_n_threads(n_threads, flops),
-        )  # fmt: skip
+            self.program, dtype=dtype, capacity=capacity, n_threads=n_threads
+        )
         self.executor.bind(data.X, data.targets, data.weights)
         self.order = np.arange(data.n_samples)
         self.weight_sum = data.n_samples if data.weights is None else data.weights.sum()

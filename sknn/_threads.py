@@ -6,9 +6,11 @@ from contextlib import contextmanager
 
 from sknn._compat import effective_n_threads, scipy_blas_libraries
 
-# below this many floating-point operations a step, waiting for another thread costs more
-# than it computes
-MIN_FLOPS_PER_THREAD = 4e6
+# Floating-point operations that a thread is worth: its share of a step, at whose barriers it
+# waits and takes over what others wrote (about 4 us), and of a call that starts and joins it
+# (about 50 us).
+MIN_FLOPS_PER_STEP = 1e6
+MIN_FLOPS_PER_CALL = 1e7
 
 
 class _Running:
@@ -29,6 +31,7 @@ class _Running:
                 for library in self.libraries:
                     library.set_num_threads(1)
             self.n_executors += 1
+            return self.n_executors
 
     def leave(self):
         with self.lock:
@@ -58,16 +61,19 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def running():
-    """Hold BLAS at one thread, since an executor's own threads call it side by side."""
+    """Hold BLAS at one thread, since an executor's own threads call it side by side.
+
+    Gives the number of executors that run, this one included.
+    """
     held = _running
-    held.enter()
+    n_executors = held.enter()
     try:
-        yield
+        yield n_executors
     finally:
         held.leave()
 
 
-def choose_n_threads(n_threads, flops_per_step):
+def choose_n_threads(n_threads, flops_per_step, n_steps=1, n_executors=None):
     """The number of threads for a run.
 
     Parameters
@@ -76,12 +82,18 @@ def choose_n_threads(n_threads, flops_per_step):
         What the user asked for. None takes what a step is worth, at most the cores this
         process may use divided by the executors now running.
     flops_per_step : float
-        Floating-point operations of one minibatch.
+        Floating-point operations of one minibatch, after which threads wait for each other.
+    n_steps : float
+        Minibatches of a call, for which the threads are started.
+    n_executors : int, default=None
+        Executors that share the cores; None is those now running and one more.
     """
     if n_threads is not None:
         return n_threads
-    worth = int(flops_per_step // MIN_FLOPS_PER_THREAD)
+    flops = flops_per_step * n_steps
+    worth = int(min(flops_per_step / MIN_FLOPS_PER_STEP, flops / MIN_FLOPS_PER_CALL))
     if worth <= 1:
         return 1
-    available = effective_n_threads() // (_running.n_executors + 1)
-    return max(1, min(worth, available))
+    if n_executors is None:
+        n_executors = _running.n_executors + 1
+    return max(1, min(worth, effective_n_threads() // n_executors))

@@ -10,7 +10,6 @@ from sklearn.model_selection import train_test_split
 from sknn._kernels.cpu.executor import Executor, predict, shuffle
 from sknn._program import lower_for_cpu
 from sknn._state import reconstruction, set_parameters
-from sknn._threads import choose_n_threads
 from sknn._validation import CSR, choose_batch_size
 from sknn.optimizers import make_optimizer
 
@@ -111,12 +110,9 @@ class Trainer:
         self.split = Split(estimator, data, random_state)
         self.batch_size = choose_batch_size(estimator.batch_size, len(self.split.train))
         self.program = lower_for_cpu(program, isinstance(data.X, CSR))
-        n_threads = choose_n_threads(
-            estimator.n_threads, program.flops_per_row(train=True) * self.batch_size
-        )
         self.executor = Executor(
             self.program, dtype=parameters.dtype, capacity=self.batch_size,
-            n_threads=n_threads,
+            n_threads=estimator.n_threads,
         )  # fmt: skip
         self.executor.bind(data.X, data.targets, data.weights)
         self.optimizer = getattr(estimator, "_optimizer", None)

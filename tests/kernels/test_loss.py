@@ -17,7 +17,7 @@ def loss_of(loss, z, y, dtype):
     program = lower_for_cpu(sequential(m, (Dense(m),), loss), False)
     vector = np.zeros(program.n_parameters, dtype)
     program.views(vector)[0][...] = np.eye(m)
-    run = executor.Executor(program, dtype=dtype, capacity=1, n_threads=1, train=True)
+    run = executor.Executor(program, dtype=dtype, capacity=1, n_threads=1)
     run.bind(np.ascontiguousarray(z[None], dtype), y, None)
     return run.evaluate(vector, np.zeros_like(vector), np.arange(1))
 

@@ -18,6 +18,7 @@ from sknn._kernels.ops cimport (
     Operand, Run, Segment, Update,
 )
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -30,7 +31,6 @@ cnp.import_array()
 
 cdef extern from "threads.h" namespace "sknn" nogil:
     cppclass Barrier:
-        Barrier(int)
         void wait()
     uint64_t float_control()
     uint64_t flushing(uint64_t)
@@ -103,7 +103,8 @@ cdef class Executor:
         What it computes in.
     capacity : int
         Rows of a minibatch, at most.
-    n_threads : int
+    n_threads : int or None
+        None takes, anew at each run, what the run is worth and other executors leave.
 
     Raises
     ------
@@ -113,20 +114,24 @@ cdef class Executor:
 
     cdef Job job
     cdef readonly object program, dtype
-    cdef readonly int n_threads
+    cdef readonly int n_threads     # at most
+    cdef object asked_threads
+    cdef double flops_per_row
     cdef list buffers           # what the job points into
     cdef list bound             # X, targets and weights
     cdef object row_lengths, room       # of a sparse X
     cdef cnp.ndarray penalties, losses
 
-    def __cinit__(self, program, *, dtype, int64_t capacity, int n_threads):
+    def __cinit__(self, program, *, dtype, int64_t capacity, n_threads):
         self.program = program
         self.dtype = np.dtype(dtype)
-        self.n_threads = n_threads
+        self.asked_threads = n_threads
+        self.flops_per_row = program.flops_per_row(train=True)
+        self.n_threads = n_threads = choose_n_threads(
+            n_threads, self.flops_per_row * capacity, n_steps=math.inf, n_executors=1)
         self.buffers = []
         self.job.double_precision = self.dtype == np.float64
         self.job.n_threads = n_threads
-        self.job.barrier = new Barrier(n_threads)
         self.job.batch = capacity
         segments = program.segments
         if n_threads > 1:
@@ -144,9 +149,6 @@ cdef class Executor:
         self.job.run.row_loss = <double*>self._address(np.zeros(capacity))
         if not program.sparse:
             self.job.gathered = self._allocate(program.n_features * capacity)
-
-    def __dealloc__(self):
-        del self.job.barrier
 
     cdef void* _address(self, cnp.ndarray array):
         """Where an array lies; it is kept as long as the executor."""
@@ -318,7 +320,10 @@ cdef class Executor:
         self.job.n_rows = n
         self.job.position = 0
         self.job.failure = NO_FAILURE
-        with running():
+        with running() as n_executors:
+            self.job.n_threads = min(self.n_threads, choose_n_threads(
+                self.asked_threads, self.flops_per_row * self.job.batch,
+                n / self.job.batch, n_executors))
             while self.job.position < n:
                 PyErr_CheckSignals()
                 self.job.stop = False
@@ -334,12 +339,9 @@ cdef class Executor:
         """One call of all threads, without the GIL."""
         cdef bint started = True
         with nogil:
-            if self.job.n_threads == 1:
-                work(&self.job, 0)
-            else:
-                started = run_workers(work, &self.job, self.job.n_threads)
+            started = run_workers(work, &self.job, self.job.n_threads)
         if not started:
-            raise threads_refused(self.n_threads)
+            raise threads_refused(self.job.n_threads)
 
 
 def split_columns(X, n_threads):

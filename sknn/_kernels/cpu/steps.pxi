@@ -208,18 +208,22 @@ cdef double update_from_own_gradients(Job* job, Run* run, const Segment* segment
     cdef int64_t size = segment.rows * segment.columns
     cdef int64_t begin = first_of_slice(size, thread, job.n_threads)
     cdef int64_t n = first_of_slice(size, thread + 1, job.n_threads) - begin
-    cdef floating* total = at(job.own_gradients, segment.own_gradient + begin, values)
-    cdef floating* gradient
+    cdef floating* part = at(job.own_gradients, segment.own_gradient + begin, values)
+    cdef floating* total
     cdef int other
     if n == 0:
         return 0
+    if job.verb == EVALUATE:
+        total = at(job.gradient, segment.offset + begin, values)
+        add(total, part, n)
+    else:
+        total = <floating*>run.workspace
+        memcpy(total, part, n * sizeof(floating))
     for other in range(1, job.n_threads):
-        add(total, total + other * job.own_size, n)
-    if job.verb == TRAIN_EPOCH:
-        return update_slice(job, run, segment, update, begin, n, total, values)
-    gradient = at(job.gradient, segment.offset + begin, values)
-    add(gradient, total, n)
-    return 0
+        add(total, part + other * job.own_size, n)
+    if job.verb == EVALUATE:
+        return 0
+    return update_slice(job, run, segment, update, begin, n, total, values)
 
 
 include "steps_csr.pxi"

@@ -3,7 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <system_error>
+#include <exception>
 #include <thread>
 #include <vector>
 #if defined(__x86_64__)
@@ -53,37 +53,46 @@ inline void relax() {
 #endif
 }
 
-// Spins for some microseconds, since phases are short, then blocks, since two threads that
-// spin on one core would take turns of milliseconds.
-class Barrier {
-    std::atomic<int> waiting{0};
-    std::atomic<int> generation{0};
-    const int n;
+// Each thread counts itself in and waits for the next multiple of n: one cache line, which
+// changes hands once per thread. It spins, since phases are short, and yields while it does,
+// since the thread that it waits for may need this core; after as long as waking up would cost,
+// it blocks. A barrier serves one call and so the count does not overflow.
+class alignas(64) Barrier {
+    static constexpr double SPIN_SECONDS = 50e-6;
+    static constexpr int SPINS_PER_YIELD = 32;
+    std::atomic<unsigned> arrived{0};
+    const unsigned n;
 
   public:
     explicit Barrier(int n_threads) : n(n_threads) {}
 
     void wait() {
-        int current = generation.load(std::memory_order_relaxed);
-        if (waiting.fetch_add(1, std::memory_order_acq_rel) + 1 == n) {
-            waiting.store(0, std::memory_order_relaxed);
-            generation.fetch_add(1, std::memory_order_release);
-            generation.notify_all();
+        unsigned count = arrived.fetch_add(1, std::memory_order_acq_rel) + 1;
+        const unsigned all = (count + n - 1) / n * n;
+        if (count == all) {
+            arrived.notify_all();
             return;
         }
-        for (int spin = 0; spin < 2000; ++spin) {
-            if (generation.load(std::memory_order_acquire) != current) return;
-            relax();
-        }
-        generation.wait(current, std::memory_order_acquire);
+        const double end = now() + SPIN_SECONDS;
+        do {
+            for (int spin = 0; spin < SPINS_PER_YIELD; ++spin) {
+                if (arrived.load(std::memory_order_acquire) >= all) return;
+                relax();
+            }
+            std::this_thread::yield();
+        } while (now() < end);
+        while ((count = arrived.load(std::memory_order_acquire)) < all)
+            arrived.wait(count, std::memory_order_acquire);
     }
 };
 
-// Runs worker(job, 0 .. n_threads - 1), the first on the calling thread, and joins the others.
-// Returns false, with nothing run, if the system gives no more threads.
+// Runs worker(job, 0 .. n_threads - 1), the first on the calling thread, and joins the others;
+// job->barrier is theirs. Returns false, with nothing run, if the system gives no more threads.
 template<class Job>
 bool run_workers(void (*worker)(Job*, int), Job* job, int n_threads) {
     enum { WAIT, GO, ABANDON };
+    Barrier barrier(n_threads);
+    job->barrier = &barrier;
     std::atomic<int> start{WAIT};
     std::vector<std::thread> threads;
     bool all = true;
@@ -94,7 +103,7 @@ bool run_workers(void (*worker)(Job*, int), Job* job, int n_threads) {
                 start.wait(WAIT, std::memory_order_acquire);
                 if (start.load(std::memory_order_acquire) == GO) worker(job, i);
             });
-    } catch (const std::system_error&) {
+    } catch (const std::exception&) {
         all = false;
     }
     start.store(all ? GO : ABANDON, std::memory_order_release);
