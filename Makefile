@@ -1,4 +1,4 @@
-# make demo | test | test-slow | lint | bench | clean      (PYTHON=python3.12 picks another Python)
+# make demo | test | test-slow | tsan | asan | lint | bench | clean      (PYTHON=python3.12 picks another Python)
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -8,7 +8,7 @@ JOBS = $(shell getconf _NPROCESSORS_ONLN)
 # setuptools warns of every editable install
 INSTALL = PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 
-.PHONY: build demo test test-slow lint bench clean
+.PHONY: build demo test test-slow tsan asan lint bench clean
 
 build: $(VENV)/built
 
@@ -39,6 +39,10 @@ test: $(VENV)/extra-test
 
 test-slow: $(VENV)/extra-test
 	$(BIN)/python -m pytest -m slow
+
+# the kernel tests and threaded fits in a copy built for ThreadSanitizer or AddressSanitizer
+tsan asan: $(VENV)/extra-test
+	sh tests/sanitize.sh $@ $(abspath $(BIN)/python)
 
 lint: $(VENV)/created
 	$(INSTALL) --group lint

@@ -25,10 +25,8 @@ PASS_DTYPE = np.dtype(
 )
 LARGEST = np.iinfo(np.int32).max
 PAGE = 4096 // 8  # elements of float64 in 4 KiB
-# Each of several threads makes a gradient of its own of a segment with at most so many
-# parameters, and at most so many per value that a minibatch would have it read.
+# parameters of a segment of which each thread may have a gradient of its own
 OWN_GRADIENT_MAX = 1 << 16
-OWN_GRADIENT_PER_VALUE = 0.5
 
 
 def round_up(n):
@@ -214,8 +212,8 @@ class Program:
         """Which segments have a gradient per thread, when several threads run.
 
         Slices of a segment's gradient are made over the whole minibatch, and so every thread
-        reads the values and gradients of all rows. That is dear where the parameters are few
-        and the rows many; there each thread makes the gradient of its own rows. For weights
+        reads the values and gradients of all rows. Where these are more than the parameters,
+        each thread makes the gradient of its own rows and another reads that. For weights
         that sparse rows meet it never is: a thread reads the rows that concern its slice.
 
         Returns
@@ -229,7 +227,7 @@ class Program:
         for segment in (segments[i] for i in np.flatnonzero(~self.reads_csr)):
             rows, columns = int(segment["rows"]), int(segment["columns"])
             values = batch_size * (rows + columns)
-            if rows * columns <= min(OWN_GRADIENT_MAX, OWN_GRADIENT_PER_VALUE * values):
+            if rows * columns <= min(OWN_GRADIENT_MAX, values):
                 segment["own_gradient"] = size
                 size += round_up(rows * columns)
         return segments, size

@@ -31,7 +31,6 @@ class _Running:
                 for library in self.libraries:
                     library.set_num_threads(1)
             self.n_executors += 1
-            return self.n_executors
 
     def leave(self):
         with self.lock:
@@ -61,14 +60,11 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def running():
-    """Hold BLAS at one thread, since an executor's own threads call it side by side.
-
-    Gives the number of executors that run, this one included.
-    """
+    """Hold BLAS at one thread, since an executor's own threads call it side by side."""
     held = _running
-    n_executors = held.enter()
+    held.enter()
     try:
-        yield n_executors
+        yield
     finally:
         held.leave()
 

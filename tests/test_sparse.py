@@ -69,7 +69,7 @@ def check(task, X, sample_weight=None, **params):
 @pytest.mark.parametrize("alpha", [0.0, 1e-4, 2.0])
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_solvers(solver, alpha, n_threads, monkeypatch):
-    monkeypatch.setattr("sknn._training.choose_n_threads", lambda *_: n_threads)
+    monkeypatch.setattr("sknn._kernels.cpu.executor.choose_n_threads", lambda *_, **__: n_threads)
     check("multiclass", text_like(), alpha=alpha, **SOLVERS[solver])
 
 
@@ -155,7 +155,7 @@ def test_early_stopping(solver, task):
 @pytest.mark.parametrize("task", ["multiclass", "poisson"])
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_lbfgs(task, n_threads, monkeypatch):
-    monkeypatch.setattr("sknn._lbfgs.choose_n_threads", lambda *_: n_threads)
+    monkeypatch.setattr("sknn._kernels.cpu.executor.choose_n_threads", lambda *_, **__: n_threads)
     monkeypatch.setattr("sknn._lbfgs.EVALUATE_ROWS", 32)
     _, y = make_task(task)
     check_fit(task, text_like(), y, solver="lbfgs", max_iter=12, alpha=0.1, rtol=1e-7)

@@ -36,7 +36,7 @@ cdef extern from "threads.h" namespace "sknn" nogil:
     uint64_t flushing(uint64_t)
     void set_float_control(uint64_t)
     double now()
-    cpp_bool run_workers[J](void (*)(J*, int) noexcept nogil, J*, int)
+    cpp_bool run_workers[J](void (*)(J*, int) noexcept nogil, J*, int, Barrier**)
 
 # a call returns at least this often, so that Ctrl-C works
 cdef double SECONDS_PER_CALL = 0.1
@@ -120,6 +120,7 @@ cdef class Executor:
     cdef list buffers           # what the job points into
     cdef list bound             # X, targets and weights
     cdef object row_lengths, room       # of a sparse X
+    cdef dict splits            # its columns for each number of threads
     cdef cnp.ndarray penalties, losses
 
     def __cinit__(self, program, *, dtype, int64_t capacity, n_threads):
@@ -202,13 +203,12 @@ cdef class Executor:
         cdef int64_t capacity = self.job.run.capacity
         shape = self.n_threads, self.job.n_segments
         starts = aligned_empty(X.shape[1] + 2 * self.n_threads, np.dtype(np.int64))
-        splits = split_columns(X, self.n_threads)
+        self.splits = {}
         scales, squares = np.ones(shape), np.zeros(shape)
         self.job.column_starts = <int64_t*>address_or_null(starts)
-        self.job.column_splits = <const int64_t*>address_or_null(splits)
         self.job.scales = <double*>address_or_null(scales)
         self.job.squares = <double*>address_or_null(squares)
-        self.bound += [starts, splits, scales, squares]
+        self.bound += [starts, scales, squares]
         self.row_lengths = lengths = np.diff(X.indptr)
         if capacity < len(lengths):
             lengths = np.partition(lengths, -capacity)[-capacity:]
@@ -232,6 +232,16 @@ cdef class Executor:
         self.job.order = <const int64_t*>address_or_null(order)
         self.job.in_place = (
             in_order and not self.program.sparse and self.bound[0].dtype == self.dtype)
+
+    cdef _take_threads(self, int64_t n):
+        """As many as n rows are worth now, if it is not the user who said how many."""
+        n_threads = min(self.n_threads, choose_n_threads(
+            self.asked_threads, self.flops_per_row * self.job.batch, <double>n / self.job.batch))
+        self.job.n_threads = n_threads
+        if self.program.sparse:
+            if n_threads not in self.splits:
+                self.splits[n_threads] = split_columns(self.bound[0], n_threads)
+            self.job.column_splits = <const int64_t*>address_or_null(self.splits[n_threads])
 
     def train_epoch(self, cnp.ndarray parameters, optimizer, cnp.ndarray order,
                     int64_t batch_size, double alpha, bint in_order=False):
@@ -274,6 +284,7 @@ cdef class Executor:
             self.job.slots[k] = cnp.PyArray_DATA(slots[k])
         self.job.scaled = self.program.sparse and optimizer.is_plain_descent
         self._check_vector(parameters)
+        self._take_threads(n)
         self._fold(parameters)
         try:
             self._run_rows(parameters, n)
@@ -298,6 +309,7 @@ cdef class Executor:
         self._point_at_order(order, True)
         self.job.gradient = cnp.PyArray_DATA(gradient)
         self.job.scaled = False
+        self._take_threads(order.shape[0])
         self._run_rows(parameters, order.shape[0])
         return self.losses.sum()
 
@@ -320,10 +332,7 @@ cdef class Executor:
         self.job.n_rows = n
         self.job.position = 0
         self.job.failure = NO_FAILURE
-        with running() as n_executors:
-            self.job.n_threads = min(self.n_threads, choose_n_threads(
-                self.asked_threads, self.flops_per_row * self.job.batch,
-                n / self.job.batch, n_executors))
+        with running():
             while self.job.position < n:
                 PyErr_CheckSignals()
                 self.job.stop = False
@@ -339,7 +348,8 @@ cdef class Executor:
         """One call of all threads, without the GIL."""
         cdef bint started = True
         with nogil:
-            started = run_workers(work, &self.job, self.job.n_threads)
+            started = run_workers(
+                work, &self.job, self.job.n_threads, &self.job.barrier)
         if not started:
             raise threads_refused(self.job.n_threads)
 

@@ -191,7 +191,7 @@ cdef bint run_blocks(Prediction* p, double row_flops) except -1:
             predict_work(p, 0)
         else:
             with nogil:
-                started = run_workers(predict_work, p, job.n_threads)
+                started = run_workers(predict_work, p, job.n_threads, NULL)
             if not started:
                 raise threads_refused(job.n_threads)
         for thread in range(job.n_threads):

@@ -9,6 +9,9 @@
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
+#ifdef __linux__
+#include <sched.h>
+#endif
 
 namespace sknn {
 
@@ -86,20 +89,48 @@ class alignas(64) Barrier {
     }
 };
 
-// Runs worker(job, 0 .. n_threads - 1), the first on the calling thread, and joins the others;
-// job->barrier is theirs. Returns false, with nothing run, if the system gives no more threads.
+// Core that the calling thread runs on; -1 if the system does not say.
+inline int current_core() {
+#ifdef __linux__
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+// Moves the calling thread to another core, if it may use one. Linux places a new thread by the
+// load of the last milliseconds: where all cores were busy, often beside the thread that started
+// it, and one that lives as shortly as ours would stay there.
+inline void leave_core(int core) {
+#ifdef __linux__
+    cpu_set_t allowed;
+    if (sched_getcpu() != core || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    cpu_set_t others = allowed;
+    CPU_CLR(core, &others);
+    if (CPU_COUNT(&others) && sched_setaffinity(0, sizeof others, &others) == 0)
+        sched_setaffinity(0, sizeof allowed, &allowed);
+#else
+    (void)core;
+#endif
+}
+
+// Runs worker(job, 0 .. n_threads - 1), the first on the calling thread, and joins the others.
+// Where they wait for each other, *barrier is theirs. Returns false, with nothing run, if the
+// system gives no more threads.
 template<class Job>
-bool run_workers(void (*worker)(Job*, int), Job* job, int n_threads) {
+bool run_workers(void (*worker)(Job*, int), Job* job, int n_threads, Barrier** barrier) {
     enum { WAIT, GO, ABANDON };
-    Barrier barrier(n_threads);
-    job->barrier = &barrier;
+    Barrier own(n_threads);
+    if (barrier) *barrier = &own;
     std::atomic<int> start{WAIT};
     std::vector<std::thread> threads;
+    const int core = current_core();
     bool all = true;
     try {
         threads.reserve(n_threads);
         for (int i = 1; i < n_threads; ++i)
-            threads.emplace_back([&start, worker, job, i] {
+            threads.emplace_back([&start, core, worker, job, i] {
+                leave_core(core);
                 start.wait(WAIT, std::memory_order_acquire);
                 if (start.load(std::memory_order_acquire) == GO) worker(job, i);
             });
