@@ -27,15 +27,13 @@ from sknn import losses
 from sknn._kernels.cpu import variant
 from sknn._kernels.cpu.executor import aligned_empty
 from sknn._kernels.ops import Activation, ElementType, Optimizer
+from sknn._program import row_stride
 
-# in cache: 2,000 elements lie in the first level, 20,000 in the second; rows of 10 are short
+# in cache: the first lies in the first level, the next two in the second; then short rows
 SHAPES = {
-    "20 x 100": (20, 100),
-    "200 x 100": (200, 100),
-    "200 x 10": (200, 10),
-    "200 x 1": (200, 1),
+    f"{n} x {m}": (n, m) for n, m in ((16, 128), (160, 128), (200, 100), (200, 10), (200, 1))
 }
-WIDTH = 100  # of a row out of cache
+WIDTH = 112  # of a row out of cache
 MINIBATCH = 200  # rows that a gather writes again and again
 SOURCES = {"float32": np.float32, "float64": np.float64, "uint8": np.uint8}
 # coefficients of a step, see optimizers.py
@@ -77,8 +75,8 @@ class Kernel:
     """A kernel over n rows of m elements.
 
     `reads`, `updates` and `writes` are bytes per element of what it only reads, reads and
-    writes back, and only writes. `make` takes a function that gives arrays, n and m, and
-    returns what to call with the number of repetitions.
+    writes back, and only writes. `make` takes a function that gives arrays, one
+    that gives rows of values, n and m, and returns what to call with the number of repetitions.
     """
 
     name: str
@@ -104,11 +102,11 @@ def activation_kernels(timer, dtype):
     for kind in Activation:
         name = kind.name.lower()
 
-        def forward(array, n, m, kind=kind):
-            return partial(timer.forward, int(kind), array((n, m)), array(m))
+        def forward(array, rows, n, m, kind=kind):
+            return partial(timer.forward, int(kind), rows(n, m), array(m))
 
-        def backward(array, n, m, kind=kind):
-            g, y = array((n, m)), array((n, m))
+        def backward(array, rows, n, m, kind=kind):
+            g, y = rows(n, m), rows(n, m)
             g[:] = 0  # or it would shrink to subnormal numbers
             return partial(timer.backward, int(kind), g, y)
 
@@ -123,19 +121,19 @@ def loss_kernels(timer, dtype):
         opcode, name = int(loss.opcode), loss.opcode.name.lower()
         classes = loss is losses.SOFTMAX_LOG_LOSS
 
-        def targets(array, n, m, classes=classes):
+        def targets(array, rows, n, m, classes=classes):
             return np.zeros(n, np.int32) if classes else array((n, m))
 
-        def link(array, n, m, opcode=opcode):
-            return partial(timer.link, opcode, array((n, m)))
+        def link(array, rows, n, m, opcode=opcode):
+            return partial(timer.link, opcode, rows(n, m))
 
-        def row_loss(array, n, m, opcode=opcode, targets=targets):
-            y = targets(array, n, m)
-            return partial(timer.row_loss, opcode, np.empty(n), array((n, m)), y, np.arange(n))
+        def row_loss(array, rows, n, m, opcode=opcode, targets=targets):
+            y = targets(array, rows, n, m)
+            return partial(timer.row_loss, opcode, np.empty(n), rows(n, m), y, np.arange(n))
 
-        def gradient(array, n, m, opcode=opcode, targets=targets):
-            y = targets(array, n, m)
-            arrays = array((n, m)), array((n, m))
+        def gradient(array, rows, n, m, opcode=opcode, targets=targets):
+            y = targets(array, rows, n, m)
+            arrays = rows(n, m), rows(n, m)
             return partial(timer.loss_gradient, opcode, *arrays, y, np.arange(n))
 
         target_size = 0 if classes else size
@@ -148,11 +146,11 @@ def loss_kernels(timer, dtype):
 def gather_kernels(timer, dtype):
     for name, source in SOURCES.items():
 
-        def take(array, n, m, name=name, source=source):
+        def take(array, rows, n, m, name=name, source=source):
             kind = int(ElementType[name.upper()])
-            rows = np.random.default_rng(0).permutation(n)
+            order = np.random.default_rng(0).permutation(n)
             out = np.empty((min(n, MINIBATCH), m), dtype)
-            return partial(timer.take, kind, out, array((n, m), source), rows)
+            return partial(timer.take, kind, out, array((n, m), source), order)
 
         yield Kernel(f"gather {name}", dtype, take, reads=np.dtype(source).itemsize)
 
@@ -160,17 +158,17 @@ def gather_kernels(timer, dtype):
 def vector_kernels(timer, dtype):
     size = dtype.itemsize
 
-    def column_sum(array, n, m):
-        return partial(timer.sum_of_columns, np.zeros(m, dtype), array((n, m)))
+    def column_sum(array, rows, n, m):
+        return partial(timer.sum_of_columns, np.zeros(m, dtype), rows(n, m))
 
-    def axpy(array, n, m):
+    def axpy(array, rows, n, m):
         return partial(timer.add_scaled, array(n * m), array(n * m))
 
     yield Kernel("column sum", dtype, column_sum, reads=size)
     yield Kernel("axpy", dtype, axpy, reads=size, updates=size)
     for kind in Optimizer:
 
-        def step(array, n, m, kind=kind):
+        def step(array, rows, n, m, kind=kind):
             slots = array((N_SLOTS[kind], n * m))
             vectors = array(n * m), array(n * m), slots
             return partial(timer.step, int(kind), OPTIMIZERS[kind], *vectors)
@@ -218,7 +216,11 @@ def in_cache(kernel, shape, clock):
         vector[:] = 1 if dtype == np.uint8 else 0.5
         return vector.reshape(shape)
 
-    call = kernel.make(array, *shape)
+    def rows(n, m):
+        """Rows that begin on cache lines, as those of a value do."""
+        return array((n, row_stride(m)))[:, :m]
+
+    call = kernel.make(array, rows, *shape)
     call(3)
     repeats = max(1, int(SAMPLE_SECONDS / timed(partial(call, 1))))
     samples = []
@@ -269,7 +271,11 @@ def out_of_cache(kernel, pool):
     """Bytes per second of the kernel and of memcpy, in turns; the best of each."""
     pool.refill()
     n = int((pool.bytes.size - 8 * pool.SKEW) / (kernel.footprint * WIDTH))
-    call = kernel.make(lambda shape, dtype=kernel.dtype: pool.array(shape, dtype), n, WIDTH)
+
+    def array(shape, dtype=kernel.dtype):
+        return pool.array(shape, dtype)
+
+    call = kernel.make(array, lambda *shape: array(shape), n, WIDTH)
     moved = kernel.traffic * n * WIDTH
     ours, copies = [], []
     for _ in range(SAMPLES_OUT_OF_CACHE):
@@ -285,7 +291,7 @@ def product(clock, dtype, n=2048):
     a, b = np.random.default_rng(0).random((2, n, n)).astype(dtype)
     gemm = partial(sgemm if dtype == np.float32 else dgemm, 1.0, a.T, b.T)
     gemm()
-    cycles = [c for _ in range(5) if (c := clock.cycles(gemm)) is not None]
+    cycles = [c for _ in range(15) if (c := clock.cycles(gemm)) is not None]
     return n**3 / statistics.median(cycles) if cycles else float("nan")
 
 
@@ -324,10 +330,11 @@ def report_in_cache(report, chosen, clock):
         data[key] = {name: {"cycles_per_element": value} for name, value in cycles.items()}
         rows.append([kernel.name, str(kernel.dtype), *(f"{1 / c:.2f}" for c in cycles.values())])
     for dtype in (np.float32, np.float64):
-        rate = product(clock, dtype)
-        data[f"product, {np.dtype(dtype)}"] = {"multiply_adds_per_cycle": rate}
-        rows.append(["2048³ product, multiply-adds", np.dtype(dtype).name, f"{rate:.1f}", "", ""])
-    note = "The first shape lies in the first level of the cache, the second in the second."
+        name, rate = np.dtype(dtype).name, product(clock, dtype)
+        data[f"product, {name}"] = {"multiply_adds_per_cycle": rate}
+        empty = [""] * (len(SHAPES) - 1)
+        rows.append(["2048³ product, multiply-adds", name, f"{rate:.1f}", *empty])
+    note = "The first shape lies in the first level of the cache, the next two in the second."
     report.add("in_cache", "Elements per cycle", ["kernel", "type", *SHAPES], rows, data, note)
 
 

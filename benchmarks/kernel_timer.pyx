@@ -5,6 +5,9 @@ It includes the package's own source and is built by bench_kernels.py as setup.p
 
 include "sknn/_kernels/cpu/kernels.pyx"
 
+cdef extern from "elementwise.h" namespace "sknn" nogil:
+    void axpy[T](T*, const T*, T, Py_ssize_t)
+
 cdef extern from *:
     """
     // a chain of n multiply-adds, each waiting for the one before
@@ -26,32 +29,38 @@ def multiply_adds(Py_ssize_t n):
     return sknn_chain(1.0, n)
 
 
-def forward(int activation, floating[:, ::1] y, floating[::1] b, Py_ssize_t repeats):
+cdef inline Py_ssize_t row_stride(floating[:, :] x) noexcept nogil:
+    """Elements from one row to the next; those of a row lie in one piece."""
+    return x.strides[0] // sizeof(floating)
+
+
+def forward(int activation, floating[:, :] y, floating[::1] b, Py_ssize_t repeats):
     """y = activation(y + b)"""
     cdef Py_ssize_t _
     with nogil:
         for _ in range(repeats):
-            activation_forward(activation, &y[0, 0], &b[0], y.shape[0], y.shape[1], y.shape[1])
+            activation_forward(activation, &y[0, 0], &b[0], y.shape[0], y.shape[1],
+                               row_stride(y))
 
 
-def backward(int activation, floating[:, ::1] g, floating[:, ::1] y, Py_ssize_t repeats):
+def backward(int activation, floating[:, :] g, floating[:, :] y, Py_ssize_t repeats):
     """g = g activation'(y)"""
     cdef Py_ssize_t _
     with nogil:
         for _ in range(repeats):
             activation_backward(activation, &g[0, 0], &y[0, 0], g.shape[0], g.shape[1],
-                                g.shape[1], g.shape[1])
+                                row_stride(g), row_stride(y))
 
 
-def link(int opcode, floating[:, ::1] p, Py_ssize_t repeats):
+def link(int opcode, floating[:, :] p, Py_ssize_t repeats):
     """p = link(p)"""
     cdef Py_ssize_t _
     with nogil:
         for _ in range(repeats):
-            loops_of(opcode, &p[0, 0]).link(&p[0, 0], p.shape[0], p.shape[1], p.shape[1])
+            loops_of(opcode, &p[0, 0]).link(&p[0, 0], p.shape[0], p.shape[1], row_stride(p))
 
 
-def row_loss(int opcode, double[::1] loss, floating[:, ::1] p, target, int64_t[::1] samples,
+def row_loss(int opcode, double[::1] loss, floating[:, :] p, target, int64_t[::1] samples,
              Py_ssize_t repeats):
     """The loss of each row; targets are float rows or int32 classes"""
     cdef const void* y = <const void*><size_t>target.ctypes.data
@@ -59,10 +68,10 @@ def row_loss(int opcode, double[::1] loss, floating[:, ::1] p, target, int64_t[:
     with nogil:
         for _ in range(repeats):
             loops_of(opcode, &p[0, 0]).row_loss(&loss[0], &p[0, 0], y, &samples[0], NULL, 1.0,
-                                                p.shape[0], p.shape[1], p.shape[1])
+                                                p.shape[0], p.shape[1], row_stride(p))
 
 
-def loss_gradient(int opcode, floating[:, ::1] g, floating[:, ::1] p, target,
+def loss_gradient(int opcode, floating[:, :] g, floating[:, :] p, target,
                   int64_t[::1] samples, Py_ssize_t repeats):
     """The gradient of each row's loss"""
     cdef const void* y = <const void*><size_t>target.ctypes.data
@@ -70,7 +79,7 @@ def loss_gradient(int opcode, floating[:, ::1] g, floating[:, ::1] p, target,
     with nogil:
         for _ in range(repeats):
             loops_of(opcode, &p[0, 0]).gradient(&g[0, 0], &p[0, 0], y, &samples[0], NULL,
-                                                g.shape[0], g.shape[1], g.shape[1], g.shape[1])
+                                                g.shape[0], g.shape[1], row_stride(g), row_stride(p))
 
 
 def take(int element_type, floating[:, ::1] out, x, int64_t[::1] samples, Py_ssize_t repeats):
@@ -88,13 +97,13 @@ def take(int element_type, floating[:, ::1] out, x, int64_t[::1] samples, Py_ssi
                                                  out.shape[1])
 
 
-def sum_of_columns(floating[::1] out, floating[:, ::1] g, Py_ssize_t repeats):
+def sum_of_columns(floating[::1] out, floating[:, :] g, Py_ssize_t repeats):
     """out = sum of the rows of g"""
     cdef Py_ssize_t _
     with nogil:
         for _ in range(repeats):
-            column_sum(&out[0], <const floating*>&g[0, 0], g.shape[0], g.shape[1], g.shape[1],
-                       False)
+            column_sum(&out[0], <const floating*>&g[0, 0], g.shape[0], g.shape[1],
+                       row_stride(g), False)
 
 
 def add_scaled(floating[::1] y, floating[::1] x, Py_ssize_t repeats):

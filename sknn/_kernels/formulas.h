@@ -36,7 +36,8 @@ SKNN_FN float with_sign(float x, float s) { return __builtin_copysignf(x, s); }
 SKNN_FN double with_sign(double x, double s) { return __builtin_copysign(x, s); }
 
 template<class T> SKNN_FN T clip(T x, T low, T high) {
-    return x < low ? low : (x > high ? high : x);
+    x = high < x ? high : x;    // one after the other, each is an instruction
+    return low > x ? low : x;
 }
 
 // ---- exponential --------------------------------------------------------------------------

@@ -11,85 +11,69 @@
 
 namespace sknn {
 
-// Elements that costly loops take at once, a few vectors of any instruction set. What is left
-// at the end goes through a buffer of as many: one element alone costs as much as all of them.
+// Elements that a loop takes at once, whole vectors of any instruction set. What is left at the
+// end of a row is taken as many at once, too, by masks where there are some: one element alone
+// costs as much as all of them.
 constexpr int LANES = 16;
+// fewer are taken one by one
+constexpr ptrdiff_t FEW = 4;
 
-// v[i] = f(v[i])                    v (n,)
-template<class T, class F> SKNN_FN void map(T* v, ptrdiff_t n, F f) {
+// n < LANES elements of v, and after them `fill`: lanes that hold just anything may hold
+// subnormal numbers, which take a hundred times as long
+template<class T> SKNN_FN void load_rest(T* lane, const T* v, ptrdiff_t n, T fill) {
+    const int rest = static_cast<int>(n);
+    #pragma omp simd
+    for (int k = 0; k < LANES; ++k) lane[k] = k < rest ? v[k] : fill;
+}
+template<class T> SKNN_FN void store_rest(T* v, const T* lane, ptrdiff_t n) {
+    const int rest = static_cast<int>(n);
+    #pragma omp simd
+    for (int k = 0; k < LANES; ++k)
+        if (k < rest) v[k] = lane[k];
+}
+
+// out = f(a, b)                     out, a, b (n,); out may be a or b
+template<class T, class F> SKNN_FN void map(T* out, const T* a, const T* b, ptrdiff_t n, F f) {
+    if (n < FEW) {
+        for (ptrdiff_t i = 0; i < n; ++i) out[i] = f(a[i], b[i]);
+        return;
+    }
     ptrdiff_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         #pragma omp simd
-        for (int k = 0; k < LANES; ++k) v[i + k] = f(v[i + k]);
+        for (int k = 0; k < LANES; ++k) out[i + k] = f(a[i + k], b[i + k]);
     }
     if (i == n) return;
-    T rest[LANES] = {};
-    for (ptrdiff_t k = 0; k < n - i; ++k) rest[k] = v[i + k];
+    alignas(64) T rest_a[LANES], rest_b[LANES];
+    load_rest(rest_a, a + i, n - i, T(0));
+    load_rest(rest_b, b + i, n - i, T(0));
     #pragma omp simd
-    for (int k = 0; k < LANES; ++k) rest[k] = f(rest[k]);
-    for (ptrdiff_t k = 0; k < n - i; ++k) v[i + k] = rest[k];
+    for (int k = 0; k < LANES; ++k) rest_a[k] = f(rest_a[k], rest_b[k]);
+    store_rest(out + i, rest_a, n - i);
 }
 
-// sum and maximum of v (n,); a few elements are not worth a vector of sums
-template<class T> SKNN_FN T sum(const T* v, ptrdiff_t n) {
-    T total = 0;
-    if (n < LANES) {
-        for (ptrdiff_t i = 0; i < n; ++i) total += v[i];
-        return total;
-    }
-    #pragma omp simd reduction(+:total)
-    for (ptrdiff_t i = 0; i < n; ++i) total += v[i];
-    return total;
+// v = f(v)                          v (n,)
+template<class T, class F> SKNN_FN void map(T* v, ptrdiff_t n, F f) {
+    map(v, v, v, n, [=](T x, T) { return f(x); });
 }
 
-template<class T> SKNN_FN T largest_of(const T* v, ptrdiff_t n) {
-    T largest = v[0];
-    if (n < LANES) {
-        for (ptrdiff_t i = 1; i < n; ++i) largest = v[i] > largest ? v[i] : largest;
-        return largest;
+// f(v[0], f(v[1], ...)), in halves, which are left in v
+template<int N, class T, class F> SKNN_FN T reduce_lanes(T (&v)[N], F f) {
+    for (int half = N / 2; half > 0; half /= 2) {
+        #pragma omp simd
+        for (int k = 0; k < half; ++k) v[k] = f(v[k], v[k + half]);
     }
-    #pragma omp simd reduction(max:largest)
-    for (ptrdiff_t i = 1; i < n; ++i) largest = v[i] > largest ? v[i] : largest;
-    return largest;
+    return v[0];
 }
 
 // ---- activations --------------------------------------------------------------------------
 
-// y = F(y + b)                      y (n,), b (n,), or (period + LANES,) and repeated
-template<class F, class T> SKNN_FN
-void add_and_activate(T* __restrict y, const T* __restrict b, ptrdiff_t n, ptrdiff_t period) {
-    const ptrdiff_t step = period < n ? LANES % period : LANES;
-    ptrdiff_t i = 0, j = 0;
-    for (; i + LANES <= n; i += LANES) {
-        #pragma omp simd
-        for (int k = 0; k < LANES; ++k) y[i + k] = F::value(y[i + k] + b[j + k]);
-        j += step;
-        if (j >= period) j -= period;
-    }
-    if (i == n) return;
-    T rest[LANES] = {};
-    for (ptrdiff_t k = 0; k < n - i; ++k) rest[k] = y[i + k] + b[j + k];
-    #pragma omp simd
-    for (int k = 0; k < LANES; ++k) rest[k] = F::value(rest[k]);
-    for (ptrdiff_t k = 0; k < n - i; ++k) y[i + k] = rest[k];
-}
-
-// y = F(y + b)                      y (n, m), b (m,); short rows as one long one, for which the
-// bias is repeated
+// y = F(y + b)                      y (n, m), b (m,)
 template<class F, class T> SKNN_LOOP
 void bias_activation(T* __restrict y, const T* __restrict b, ptrdiff_t n, ptrdiff_t m,
                      ptrdiff_t ld) {
-    constexpr ptrdiff_t SHORT = 512;
-    T repeated[SHORT + LANES];
-    ptrdiff_t period = m;
-    if (n > 1 && m <= SHORT && ld == m) {
-        for (ptrdiff_t j = 0; j < m; ++j) repeated[j] = b[j];
-        for (ptrdiff_t j = m; j < m + LANES; ++j) repeated[j] = repeated[j - m];
-        b = repeated;
-        m *= n;
-        n = 1;
-    }
-    for (ptrdiff_t i = 0; i < n; ++i, y += ld) add_and_activate<F>(y, b, m, period);
+    for (ptrdiff_t i = 0; i < n; ++i, y += ld)
+        map(y, y, b, m, [](T x, T bias) { return F::value(x + bias); });
 }
 
 // g = g F'(y)                       g, y (n, m)
@@ -123,40 +107,41 @@ template<class F> Activation activation() {
 // p = link(p)                       p (n, m)
 template<class L, class T> SKNN_LOOP
 void link(T* p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
-    if (ld == m) {
-        m *= n;
-        n = 1;
-    }
     for (ptrdiff_t i = 0; i < n; ++i, p += ld) map(p, m, [](T z) { return L::link(z); });
 }
 
-// loss[i] = weight_i factor sum_j value(y_ij, p_ij); short rows many at once
+template<class T> SKNN_FN double sum_of(const T* v, ptrdiff_t n) {
+    double sum = 0;
+    ptrdiff_t i = 0;
+    if (n >= LANES) {
+        alignas(64) double partial[LANES] = {};
+        for (; i + LANES <= n; i += LANES) {
+            #pragma omp simd
+            for (int k = 0; k < LANES; ++k) partial[k] += v[i + k];
+        }
+        sum = reduce_lanes(partial, [](double a, double b) { return a + b; });
+    }
+    for (; i < n; ++i) sum += v[i];
+    return sum;
+}
+
+// loss[i] = weight_i factor sum_j value(y_ij, p_ij)
 template<class L, class T> SKNN_LOOP
 void row_loss(double* __restrict loss, const T* __restrict p, const void* y,
               const int64_t* samples, const double* weights, double factor, ptrdiff_t n,
               ptrdiff_t m, ptrdiff_t ld) {
-    constexpr ptrdiff_t SIZE = 512;
+    constexpr ptrdiff_t SIZE = 512;     // of a row at once
     T values[SIZE];
-    const ptrdiff_t width = m < SIZE ? m : SIZE;
-    ptrdiff_t rows = ld == m ? SIZE / width : 1;
-    if (rows > LANES) rows -= rows % LANES;     // whole vectors
-    for (ptrdiff_t i = 0; i < n; i += rows) {
-        rows = n - i < rows ? n - i : rows;
-        for (ptrdiff_t r = 0; r < rows; ++r) loss[i + r] = 0;
-        for (ptrdiff_t j = 0; j < m; j += width) {
-            const ptrdiff_t columns = m - j < width ? m - j : width;
-            for (ptrdiff_t r = 0; r < rows; ++r) {
-                const T* target = static_cast<const T*>(y) + samples[i + r] * m + j;
-                for (ptrdiff_t k = 0; k < columns; ++k) values[r * columns + k] = target[k];
-            }
-            const T* predicted = p + i * ld + j;
-            for (ptrdiff_t k = 0; k < rows * columns; ++k)
-                values[k] = L::value(values[k], predicted[k]);
-            for (ptrdiff_t r = 0; r < rows; ++r)
-                loss[i + r] += sum(values + r * columns, columns);
+    for (ptrdiff_t i = 0; i < n; ++i, p += ld) {
+        const T* target = static_cast<const T*>(y) + samples[i] * m;
+        double sum = 0;
+        for (ptrdiff_t j = 0; j < m && m < FEW; ++j) sum += L::value(target[j], p[j]);
+        for (ptrdiff_t j = 0; j < m && m >= FEW; j += SIZE) {
+            const ptrdiff_t width = m - j < SIZE ? m - j : SIZE;
+            map(values, target + j, p + j, width, [](T t, T q) { return L::value(t, q); });
+            sum += sum_of(values, width);
         }
-        for (ptrdiff_t r = 0; r < rows; ++r)
-            loss[i + r] *= factor * (weights ? weights[samples[i + r]] : 1.0);
+        loss[i] = factor * sum * (weights ? weights[samples[i]] : 1.0);
     }
 }
 
@@ -172,25 +157,38 @@ void loss_gradient(T* __restrict g, const T* __restrict p, const void* y,
     }
 }
 
-// p = softmax(p), row by row        p (n, m); the exponentials of several rows in one loop, since
-// a row alone may be too short for the vector unit
+// p = softmax(p), row by row        p (n, m)
 template<class T> SKNN_LOOP
 void softmax(T* __restrict p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
-    constexpr ptrdiff_t SIZE = 4096;     // stays in the first level of the cache
-    const ptrdiff_t rows = m < SIZE && ld == m ? SIZE / m : 1;
-    for (ptrdiff_t begin = 0; begin < n; begin += rows) {
-        const ptrdiff_t end = begin + rows < n ? begin + rows : n;
-        for (ptrdiff_t i = begin; i < end; ++i) {
-            T* row = p + i * ld;
-            const T largest = largest_of(row, m);
-            for (ptrdiff_t j = 0; j < m; ++j) row[j] -= largest;
+    const auto larger = [](T a, T b) { return a > b ? a : b; };
+    const ptrdiff_t whole = m / LANES * LANES;
+    for (ptrdiff_t i = 0; i < n; ++i, p += ld) {
+        alignas(64) T lane[LANES], rest[LANES];
+        load_rest(rest, p + whole, m - whole, -Limits<T>::infinity);
+        #pragma omp simd
+        for (int k = 0; k < LANES; ++k) lane[k] = rest[k];
+        for (ptrdiff_t j = 0; j < whole; j += LANES) {
+            #pragma omp simd
+            for (int k = 0; k < LANES; ++k) lane[k] = larger(p[j + k], lane[k]);
         }
-        map(p + begin * ld, (end - begin) * m, [](T z) { return exp(z); });
-        for (ptrdiff_t i = begin; i < end; ++i) {
-            T* row = p + i * ld;
-            const T scale = T(1) / sum(row, m);
-            for (ptrdiff_t j = 0; j < m; ++j) row[j] *= scale;
+        const T largest = reduce_lanes(lane, larger);
+        #pragma omp simd
+        for (int k = 0; k < LANES; ++k) lane[k] = rest[k] = exp(rest[k] - largest);
+        for (ptrdiff_t j = 0; j < whole; j += LANES) {
+            #pragma omp simd
+            for (int k = 0; k < LANES; ++k) {
+                p[j + k] = exp(p[j + k] - largest);
+                lane[k] += p[j + k];
+            }
         }
+        const T scale = T(1) / reduce_lanes(lane, [](T a, T b) { return a + b; });
+        for (ptrdiff_t j = 0; j < whole; j += LANES) {
+            #pragma omp simd
+            for (int k = 0; k < LANES; ++k) p[j + k] *= scale;
+        }
+        #pragma omp simd
+        for (int k = 0; k < LANES; ++k) rest[k] *= scale;
+        store_rest(p + whole, rest, m - whole);
     }
 }
 
