@@ -40,9 +40,9 @@ def effective_n_threads():
 
 
 def scipy_blas_libraries():
-    """The BLAS that SciPy calls (``info``, ``get_num_threads``, ``set_num_threads``); looked up once.
+    """The BLAS that SciPy calls (``info``, ``get_num_threads``, ``set_num_threads``).
 
-    Wheels bring a BLAS of SciPy's own, beside NumPy's; elsewhere both share one.
+    Looked up once. Wheels bring a BLAS of SciPy's own, beside NumPy's; elsewhere both share one.
     threadpoolctl's own ``set_num_threads`` heeds one thread of the process at a time; this one
     heeds all, since `_threads.running` counts them.
     """
