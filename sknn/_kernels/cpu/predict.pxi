@@ -12,8 +12,8 @@ cdef extern from "<cfloat>" nogil:
 cdef enum:
     # bytes of values that a thread keeps in cache, and the rows that it takes at once
     CHUNK_BYTES = 1 << 20
-    CHUNK_ROWS_MIN = 256
-    CHUNK_ROWS_MAX = 480
+    CHUNK_ROWS_MIN = 224
+    CHUNK_ROWS_MAX = 448
     CACHE_LINE = 64
 # a call of fewer operations is short and keeps the GIL: another thread might then hold it for
 # milliseconds
