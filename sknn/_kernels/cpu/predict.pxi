@@ -169,10 +169,13 @@ cdef void predict_chunks(Prediction* p, int thread, floating* values) noexcept n
 
 
 cdef void predict_work(Prediction* p, int thread) noexcept nogil:
+    cdef uint64_t before = float_control()
+    set_float_control(flushing(before))
     if p.job.double_precision:
         predict_chunks(p, thread, <double*>p.job.values)
     else:
         predict_chunks(p, thread, <float*>p.job.values)
+    set_float_control(before)
 
 
 cdef bint run_blocks(Prediction* p, double row_flops) except -1:
