@@ -21,9 +21,7 @@ class Objective:
         self.program = lower_for_cpu(program, isinstance(data.X, CSR))
         self.alpha, self.dtype = alpha, dtype
         capacity = min(data.n_samples, EVALUATE_ROWS)
-        self.executor = Executor(
-            self.program, dtype=dtype, capacity=capacity, n_threads=n_threads
-        )
+        self.executor = Executor(self.program, dtype=dtype, capacity=capacity, n_threads=n_threads)
         self.executor.bind(data.X, data.targets, data.weights)
         self.order = np.arange(data.n_samples)
         self.weight_sum = data.n_samples if data.weights is None else data.weights.sum()

@@ -92,7 +92,7 @@ template<> struct ExpRange<double> { static constexpr double low = -708.4, high 
 // below the smallest normal number it is 0, above the largest infinity
 template<class T> SKNN_FN T exp(T x) {
     Reduced<T> e = reduce(clip(x, ExpRange<T>::low, ExpRange<T>::high));
-    return (e.half_scale * e.expm1 + e.half_scale) * T(2);
+    return (T(1) + e.expm1) * T(2) * e.half_scale;     // no step is below the smallest normal
 }
 
 // ---- logarithm ----------------------------------------------------------------------------
