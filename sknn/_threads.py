@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 from sknn._compat import effective_n_threads, scipy_blas_libraries
 
-# Floating-point operations that a thread is worth: its share of a step, at whose barriers it
-# waits and takes over what others wrote (about 4 us), and of a call that starts and joins it
-# (about 50 us).
-MIN_FLOPS_PER_STEP = 1e6
+# Floating-point operations that are worth a thread: in its share of a step, of which it spends
+# some 8 us at barriers and on taking over what others wrote, and in its share of a call, which
+# starts and joins it in some 50 us.
+MIN_FLOPS_PER_STEP = 2e6
 MIN_FLOPS_PER_CALL = 1e7
 
 

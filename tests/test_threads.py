@@ -44,8 +44,8 @@ def large():
     [
         (1e3, 1e9, 1, 1),  # a step is worth no second thread
         (1e9, 1e-3, 1, 1),  # nor is the call
-        (2.1e6, 100, 1, 2),
-        (4.1e6, 100, 1, 4),
+        (4.1e6, 100, 1, 2),
+        (8.1e6, 100, 1, 4),
         (1e9, 100, 1, 8),  # as many as there are cores
         (1e9, 100, 3, 2),  # shared with two others
         (1e9, 100, 20, 1),
