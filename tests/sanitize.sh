@@ -25,6 +25,8 @@ export TSAN_OPTIONS=halt_on_error=1
 export OPENBLAS_NUM_THREADS=1
 # the sanitizer's addresses must be free, which a kernel that spreads its own widely may not leave
 fixed=$(setarch -R true 2>/dev/null && echo "setarch -R" || true)
+# left out: the test that limits memory, without which a sanitizer cannot go on either
 PYTHONPATH=$PWD LD_PRELOAD="$(gcc -print-file-name=lib$name.so) $(gcc -print-file-name=libstdc++.so)" \
     $fixed "$python" -m pytest -q -p no:cacheprovider --capture=sys \
+    --deselect tests/test_threads.py::test_after_a_thread_was_refused \
     tests/kernels tests/test_threads.py
