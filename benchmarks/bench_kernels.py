@@ -44,7 +44,7 @@ CHAIN = 100_000  # dependent multiply-adds
 CYCLES_OF_A_LINK = 4  # Intel since Skylake, AMD since Zen 3, Arm Neoverse
 SAMPLE_SECONDS = 4e-4
 SAMPLES = 15
-SAMPLES_OUT_OF_CACHE = 5
+SAMPLES_OUT_OF_CACHE = 3
 STEADY = 1.05  # at most, one of the chains before and after a sample over the other
 
 

@@ -17,6 +17,9 @@ namespace sknn {
 constexpr int LANES = 16;
 // fewer are taken one by one
 constexpr ptrdiff_t FEW = 4;
+// Bytes of a cache line, and those that a costly loop fetches ahead: so few of its elements are
+// under way at once that the processor would wait for memory.
+constexpr ptrdiff_t LINE = 64, FETCH_AHEAD = 2048;
 
 // n < LANES elements of v, and after them `fill`: lanes that hold just anything may hold
 // subnormal numbers, which take a hundred times as long
@@ -40,6 +43,8 @@ template<class T, class F> SKNN_FN void map(T* out, const T* a, const T* b, ptrd
     }
     ptrdiff_t i = 0;
     for (; i + LANES <= n; i += LANES) {
+        for (size_t byte = 0; byte < LANES * sizeof(T); byte += LINE)
+            __builtin_prefetch(reinterpret_cast<const char*>(a + i) + FETCH_AHEAD + byte);
         #pragma omp simd
         for (int k = 0; k < LANES; ++k) out[i + k] = f(a[i + k], b[i + k]);
     }
@@ -291,14 +296,8 @@ void vector_product(T* __restrict y, const T* __restrict x, const T* __restrict 
 template<class From, class T> SKNN_LOOP
 void gather(T* __restrict out, const void* x, const int64_t* samples, ptrdiff_t n,
             ptrdiff_t m) {
-    constexpr ptrdiff_t AHEAD = 4;      // rows, since their order is not one that hardware guesses
-    constexpr ptrdiff_t LINE = 64 / sizeof(From);
-    const From* first = static_cast<const From*>(x);
     for (ptrdiff_t i = 0; i < n; ++i, out += m) {
-        if (i + AHEAD < n)
-            for (ptrdiff_t j = 0; j < m; j += LINE)
-                __builtin_prefetch(first + samples[i + AHEAD] * m + j);
-        const From* row = first + samples[i] * m;
+        const From* row = static_cast<const From*>(x) + samples[i] * m;
         for (ptrdiff_t j = 0; j < m; ++j) out[j] = T(row[j]);
     }
 }
