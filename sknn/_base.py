@@ -19,12 +19,13 @@ from sknn._compat import (
     _fit_context,
 )
 from sknn._kernels.cpu.executor import predict
-from sknn._kernels.ops import Optimizer
+from sknn._kernels.ops import Optimizer, Phase
 from sknn._lbfgs import Objective, minimize
-from sknn._program import lower_for_cpu
+from sknn._lowering import lower_for_cpu
 from sknn._state import (
     get_parameters,
     initial_parameters,
+    initial_state,
     reconstruction,
     set_parameters,
     state_from_pickle,
@@ -35,24 +36,42 @@ from sknn._validation import (
     CSR,
     Data,
     check_data,
+    check_dropout,
     check_hidden_layer_sizes,
     check_weights,
     compute_dtype,
     may_skip_checks,
     prepare_X,
 )
-from sknn.layers import ACTIVATIONS, Dense, sequential
+from sknn.layers import ACTIVATIONS, Activation, BatchNorm, Dense, Dropout, LayerNorm, sequential
 from sknn.schedules import SCHEDULES
 
 STOCHASTIC_SOLVERS = {optimizer.name.lower() for optimizer in Optimizer}
 
 
+NORMALIZATIONS = {"batch": BatchNorm, "layer": LayerNorm}
+
+
 @lru_cache(maxsize=64)
-def chain(layer_units, activation, out_activation):
-    """The program of dense layers of these widths, from the features to the outputs."""
+def chain(layer_units, activation, out_activation, dropout=(), normalization=None):
+    """The program of dense layers of these widths, from the features to the outputs.
+
+    ``dropout`` has a rate for each hidden layer, or none at all.
+    """
     n_features, *hidden, n_outputs = layer_units
-    layers = (*(Dense(units, activation) for units in hidden), Dense(n_outputs))
-    return sequential(n_features, layers, losses.BY_OUT_ACTIVATION[out_activation])
+    layers = []
+    for i, units in enumerate(hidden, start=1):
+        if normalization is None:
+            layers.append((f"dense{i}", Dense(units, activation)))
+        else:
+            layers.append((f"dense{i}", Dense(units)))
+            layers.append((f"norm{i}", NORMALIZATIONS[normalization]()))
+            layers.append((f"activation{i}", Activation(activation)))
+        if dropout:
+            layers.append((f"dropout{i}", Dropout(dropout[i - 1])))
+    layers.append((f"dense{len(hidden) + 1}", Dense(n_outputs)))
+    loss = losses.BY_OUT_ACTIVATION[out_activation]
+    return sequential((n_features,), tuple(layers), loss)
 
 
 class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
@@ -86,6 +105,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         ],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "dtype": [StrOptions({"float32", "float64"}), None],
+        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+        "normalization": [StrOptions(set(NORMALIZATIONS)), None],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
     }
 
@@ -165,6 +186,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
     def _prepare(self, X, y, sample_weight, incremental):
         """Check and allocate all that a fit takes; what then trains, as a function."""
         hidden_layer_sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
+        dropout = check_dropout(self.dropout, len(hidden_layer_sizes))
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         given = {"X": X, "y": y}
         if sample_weight is not None:
@@ -179,13 +201,17 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         random_state = check_random_state(self.random_state)
         if first_pass:
             self._layer_units = (X.shape[1], *hidden_layer_sizes, n_outputs)
+            self._dropout, self._normalization = dropout, self.normalization
             self.out_activation_ = loss.out_activation
-            parameters = initial_parameters(self._program(), random_state, dtype, self._gain())
+            program = self._program()
+            parameters = initial_parameters(program, random_state, dtype, self._gain())
+            state = initial_state(program, dtype)
         else:
             self._check_same_outputs(n_outputs, loss)
             parameters = get_parameters(self, self._program()).astype(dtype, copy=False)
+            state = self._state if self._state is None else self._state.astype(dtype, copy=False)
         solver = self._lbfgs if self.solver == "lbfgs" else self._stochastic
-        return solver(parameters, data, random_state, given, first_pass, incremental)
+        return solver(parameters, state, data, random_state, given, first_pass, incremental)
 
     def _check_same_outputs(self, n_outputs, loss):
         """Refuse to go on with targets or a loss that the fitted network has no outputs for."""
@@ -220,20 +246,21 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
     def _gain(self):
         return 2.0 if self.activation == "logistic" else 6.0
 
-    def _start(self, parameters, first_pass):
+    def _start(self, parameters, state, first_pass):
         """Take the parameters of a fit that has all it needs."""
-        set_parameters(self, self._program(), parameters)
+        set_parameters(self, self._program(), parameters, state)
         self.n_layers_, self.n_outputs_ = len(self._layer_units), self._layer_units[-1]
         if first_pass:
             self.n_iter_ = self.t_ = 0
             if self.solver in STOCHASTIC_SOLVERS:
                 reset_progress(self)
 
-    def _stochastic(self, parameters, data, random_state, given, first_pass, incremental):
+    def _stochastic(self, parameters, state, data, random_state, given, first_pass, incremental):
         trainer = Trainer(
             self,
             self._program(),
             parameters,
+            state,
             data,
             random_state,
             incremental=incremental,
@@ -241,7 +268,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         )
 
         def train():
-            self._start(parameters, first_pass)
+            self._start(parameters, state, first_pass)
             if incremental:
                 trainer.run()
                 return
@@ -250,11 +277,18 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
 
         return train
 
-    def _lbfgs(self, parameters, data, random_state, given, first_pass, incremental):
-        objective = Objective(self._program(), data, parameters.dtype, self.alpha, self.n_threads)
+    def _lbfgs(self, parameters, state, data, random_state, given, first_pass, incremental):
+        program = self._program()
+        if program.is_random or program.n_state:
+            raise ValueError(
+                "solver='lbfgs' needs a loss that is the same at each evaluation, which dropout "
+                "and batch normalization do not give. Use solver='adam' or 'sgd', or "
+                "dropout=0 and normalization=None or 'layer'."
+            )
+        objective = Objective(program, data, parameters.dtype, self.alpha, self.n_threads)
 
         def train():
-            self._start(parameters, first_pass)
+            self._start(parameters, state, first_pass)
             self._incremental = incremental
             with self._fit_task(given) as context:
                 task = tasks(self, context, "iteration", self._reconstruct, **given)
@@ -274,16 +308,19 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _reconstruct(self):
         """What makes a copy of the estimator predict as it does now."""
-        return reconstruction(self._program(), self._parameters)
+        return reconstruction(self._program(), self._parameters, self._state)
 
     def _show_parameters(self, parameters):
-        set_parameters(self, self._program(), parameters)
+        set_parameters(self, self._program(), parameters, self._state)
 
     # ---- prediction -----------------------------------------------------------------------
 
     def _program(self):
         """The network as a program; equal networks share one."""
-        return chain(tuple(self._layer_units), self.activation, self.out_activation_)
+        return chain(
+            tuple(self._layer_units), self.activation, self.out_activation_, self._dropout,
+            self._normalization,
+        )  # fmt: skip
 
     def _forward(self, X):
         """Outputs of the network, (n_samples, n_outputs), after the link."""
@@ -304,8 +341,13 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
             parameters = parameters.astype(dtype, copy=False)
         if not check:
             X = prepare_X(X, parameters.dtype)
-        program = lower_for_cpu(program, isinstance(X, CSR))
-        return predict(program, parameters, X, n_threads=self.n_threads, check=check)
+        state = self._state
+        if state is not None:
+            state = state.astype(parameters.dtype, copy=False)
+        program = lower_for_cpu(program, isinstance(X, CSR), Phase.PREDICT)
+        return predict(
+            program, parameters, X, n_threads=self.n_threads, check=check, state=state
+        )
 
     # ---- scikit-learn ---------------------------------------------------------------------
 

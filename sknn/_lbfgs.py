@@ -7,7 +7,7 @@ import scipy.optimize
 
 from sknn._compat import _check_optimize_result, _get_additional_lbfgs_options_dict
 from sknn._kernels.cpu.executor import Executor
-from sknn._program import lower_for_cpu
+from sknn._lowering import lower_for_cpu
 from sknn._validation import CSR
 
 # rows whose values are held at once, beyond which memory grows and speed does not
@@ -32,8 +32,9 @@ class Objective:
         loss = self.executor.evaluate(parameters, gradient, self.order)
         weights = self.program.views(parameters)
         gradients = self.program.views(gradient)
-        for weight, slope in zip(weights, gradients, strict=True):
-            if weight.ndim == 2:
+        decayed = self.program.segments["decayed"]
+        for weight, slope, decays in zip(weights, gradients, decayed, strict=True):
+            if decays:
                 flat = weight.ravel()
                 loss += 0.5 * self.alpha * np.dot(flat, flat)
                 slope += self.alpha * weight

@@ -1,11 +1,13 @@
 """Programs: a network as rows of operations over named parameters.
 
 Layers emit rows into a `Builder`; `Builder.build` lays out memory and returns a `Program`,
-which `print` shows. A program holds logical shapes; `lower_for_cpu` adapts a copy to the CPU.
+which `print` shows. A program holds logical shapes; `_lowering.py` adapts a copy to the CPU.
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
+from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from sknn._kernels.ops import (
     SEGMENT_DTYPE,
     Activation,
     Arena,
+    ConvDim,
     Opcode,
     Phase,
 )
@@ -27,6 +30,7 @@ LARGEST = np.iinfo(np.int32).max
 PAGE = 4096 // 8  # elements of float64 in 4 KiB
 # parameters of a segment of which each thread may have a gradient of its own
 OWN_GRADIENT_MAX = 1 << 16
+ALL_PHASES = Phase.TRAIN | Phase.PREDICT
 
 
 def round_up(n):
@@ -44,16 +48,43 @@ def row_stride(width):
     return stride if stride % PAGE else stride + ALIGN
 
 
-def table(arena, width, stride, offset=0, grad_offset=-1):
-    """An operand of one row of ``width`` elements per sample, ``stride`` apart."""
+def make_operand(arena, shape, stride, offset=0, grad_offset=-1):
+    """An operand of one contiguous (height, width, channels) per sample, ``stride`` apart."""
     operand = np.zeros((), OPERAND_DTYPE)
     operand["arena"] = arena
     operand["offset"] = offset
-    operand["height"] = operand["width"] = 1
-    operand["channels"] = operand["pixel_stride"] = operand["row_stride"] = width
+    operand["height"], operand["width"], operand["channels"] = shape
+    operand["pixel_stride"] = shape[2]
+    operand["row_stride"] = shape[1] * shape[2]
     operand["sample_stride"] = stride
     operand["grad_offset"] = grad_offset
     return operand
+
+
+def shape_of(operand):
+    """(height, width, channels)"""
+    return int(operand["height"]), int(operand["width"]), int(operand["channels"])
+
+
+def size_of(operand):
+    """Elements of one sample."""
+    return prod(shape_of(operand))
+
+
+def as_table(operand):
+    """A view of a contiguous operand as one row of numbers."""
+    view = operand.copy()
+    view["height"] = view["width"] = 1
+    view["channels"] = view["pixel_stride"] = view["row_stride"] = size_of(operand)
+    return view
+
+
+def slice_channels(operand, first, channels):
+    """A view of some channels of each pixel."""
+    view = operand.copy()
+    view["start"] += first
+    view["channels"] = channels
+    return view
 
 
 @dataclass(frozen=True)
@@ -69,39 +100,100 @@ class Pass:
     segments: tuple
 
 
-class Builder:
-    """Collects the rows that layers emit."""
+class Parameter(NamedTuple):
+    """A segment as a layer asks for it."""
 
-    def __init__(self, n_features):
-        self.n_features = n_features
-        self.ops = []
-        self.segments = []  # (name, rows, columns, is_bias)
-        self.value_size = 0
+    name: str
+    shape: tuple
+    initial: str  # key of initializers.INITIALIZERS
+    fans: tuple  # units before and after the weights it belongs to
+    decayed: bool  # whether the penalty applies
+    whole: bool  # whether its gradient is made at once
+    frozen: bool
+
+
+class LayerRows(NamedTuple):
+    """What a layer put into a program."""
+
+    name: str
+    ops: range
+    parameters: range
+    output: np.ndarray  # operand
+
+
+class Builder:
+    """Collects the rows that layers emit.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one sample of X: (height, width, channels), (length, channels) or (features,).
+    x_scale : float, default=1.0
+        What X is multiplied by when it is read.
+    frozen : tuple of str, default=()
+        Names of layers whose parameters stay as they are.
+    """
+
+    def __init__(self, shape, *, x_scale=1.0, frozen=()):
+        self.input_shape = (1,) * (3 - len(shape)) + tuple(shape)
+        self.n_spatial = len(shape) - 1  # axes that a convolution slides along
+        self.x_scale, self.frozen = x_scale, frozenset(frozen)
+        self.ops, self.parameters, self.initial_state = [], [], []
+        self.layers, self._begun = [], []
+        self.value_size = self.bytes_size = self.statistics_size = self.n_streams = 0
 
     def input(self):
         """The operand of X."""
-        return table(Arena.INPUT, self.n_features, self.n_features)
+        return make_operand(Arena.INPUT, self.input_shape, prod(self.input_shape))
 
-    def value(self, width):
-        """A new value of ``width`` elements per row, with a gradient of the same shape."""
+    def value(self, shape):
+        """A new value of this shape per row, with a gradient of the same shape."""
+        width = prod(shape)
         if width > LARGEST:
             raise MemoryError(
                 f"A layer of {width} units needs more than {width * 4 / 2**30:.0f} GiB a row; "
                 f"layers have at most {LARGEST} units."
             )
         stride = row_stride(width)
-        operand = table(Arena.VALUE, width, stride, self.value_size, self.value_size)
+        operand = make_operand(Arena.VALUE, shape, stride, self.value_size, self.value_size)
         self.value_size += stride
         return operand
 
-    def parameter(self, name, rows, columns, *, is_bias=False):
-        """The index of a new segment of ``rows`` x ``columns`` parameters."""
-        self.segments.append((name, rows, columns, is_bias))
-        return len(self.segments) - 1
+    def bytes(self, shape):
+        """One byte for each element of a value of this shape."""
+        stride = round_up(prod(shape))
+        operand = make_operand(Arena.BYTES, shape, stride, self.bytes_size)
+        self.bytes_size += stride
+        return operand
+
+    def parameter(self, name, shape, initial, *, fans=(0, 0), decayed=False, whole=False):
+        """The index of a new segment; its last axis are the columns."""
+        frozen = name.split(".")[0] in self.frozen
+        self.parameters.append(
+            Parameter(name, tuple(shape), initial, fans, decayed, whole, frozen)
+        )
+        return len(self.parameters) - 1
+
+    def state(self, initial):
+        """The offset of numbers that are kept but not trained, and what they are at first."""
+        offset = len(self.initial_state)
+        self.initial_state += [*initial, *[0.0] * (round_up(len(initial)) - len(initial))]
+        return offset
+
+    def stream(self):
+        """The number of a new stream of random numbers."""
+        self.n_streams += 1
+        return self.n_streams - 1
+
+    def statistics(self, size):
+        """The offset of what a thread tells the others of a sync op."""
+        offset = self.statistics_size
+        self.statistics_size += round_up(size)
+        return offset
 
     def op(self, opcode, inputs, outputs, *, activation=Activation.IDENTITY, segments=(),
-           attributes=(), phases=Phase.TRAIN | Phase.PREDICT):  # fmt: skip
-        """Append a row."""
+           dims=(), attributes=(), phases=ALL_PHASES, **fields):  # fmt: skip
+        """Append a row; ``fields`` are further ones of an op, such as its state."""
         row = np.zeros((), OP_DTYPE)
         row["opcode"], row["activation"], row["phases"] = opcode, activation, phases
         row["segments"] = row["state"] = row["stream"] = -1
@@ -110,29 +202,92 @@ class Builder:
         for i, operand in enumerate(outputs):
             row["outputs"][i] = operand
         row["segments"][: len(segments)] = segments
+        row["dims"][: len(dims)] = dims
         row["attributes"][: len(attributes)] = attributes
+        for name, value in fields.items():
+            row[name] = value
         self.ops.append(row)
+
+    def layer_begins(self, name):
+        """Note where the rows of a layer begin."""
+        self._begun.append((name, len(self.ops), len(self.parameters)))
+
+    def layer_ends(self, name, output):
+        """Note where they end, and the layer's output."""
+        begun, first_op, first_parameter = self._begun.pop()
+        assert begun == name
+        self.layers.append(
+            LayerRows(
+                name,
+                range(first_op, len(self.ops)),
+                range(first_parameter, len(self.parameters)),
+                output,
+            )
+        )
 
     def build(self, output):
         """Lay the segments out, all weights before all biases, and return the program."""
         ops = np.array(self.ops, dtype=OP_DTYPE)
-        segments = np.zeros(len(self.segments), SEGMENT_DTYPE)
+        segments = np.zeros(len(self.parameters), SEGMENT_DTYPE)
         offset = 0
-        order = sorted(range(len(segments)), key=lambda i: self.segments[i][3])
+        order = sorted(range(len(segments)), key=lambda i: not self.parameters[i].decayed)
         for i in order:
-            _, rows, columns, is_bias = self.segments[i]
-            segments[i] = (offset, rows, columns, 1.0, not is_bias, False, -1, -1, -1)
+            p = self.parameters[i]
+            rows, columns = prod(p.shape[:-1]), p.shape[-1]
+            segments[i] = (
+                offset, rows, columns, 1.0, p.decayed, p.frozen, -1, -1, p.whole, 0, -1,
+            )  # fmt: skip
             offset += round_up(rows * columns)
         for o, op in enumerate(ops):
             for index, i in enumerate(op["segments"]):
                 if i >= 0:
                     op["parameters"][index] = segments["offset"][i]
                     segments["op"][i], segments["index"][i] = o, index
-        only = Pass("train", range(len(ops)), tuple(order))
-        names = tuple(name for name, *_ in self.segments)
+        _route_gradients(ops, segments)
+        trained = tuple(i for i in order if not segments["frozen"][i])
         return Program(
-            ops, segments, names, (only,), output, self.n_features, self.value_size, offset
+            ops=ops,
+            segments=segments,
+            parameters=tuple(self.parameters),
+            layers=tuple(self.layers),
+            passes=(Pass("train", range(len(ops)), trained),),
+            output=output,
+            input_shape=self.input_shape,
+            value_size=self.value_size,
+            n_parameters=offset,
+            initial_state=tuple(self.initial_state),
+            bytes_size=self.bytes_size,
+            statistics_size=self.statistics_size,
+            x_scale=self.x_scale,
         )
+
+
+def _route_gradients(ops, segments):
+    """Which gradients are wanted, and which are added to one that is there.
+
+    Nothing wants those of values before the first parameters that are trained. Backward walks
+    the rows from the last to the first: of several that read a value, the last writes its
+    gradient and the others add to it.
+    """
+    wanted = set()  # gradients, by their offset
+    for op in ops:
+        inputs = [x for x in op["inputs"] if x["arena"] == Arena.VALUE]
+        outputs = [y for y in op["outputs"] if y["arena"] == Arena.VALUE]
+        own = op["segments"][op["segments"] >= 0]
+        if not segments["frozen"][own].all() or any(int(x["grad_offset"]) in wanted for x in inputs):
+            wanted.update(int(y["grad_offset"]) for y in outputs)
+        else:
+            for y in outputs:
+                y["grad_offset"] = -1
+        for x in inputs:
+            if int(x["grad_offset"]) not in wanted:
+                x["grad_offset"] = -1
+    written = set()
+    for op in ops[::-1]:
+        for x in op["inputs"]:
+            if x["arena"] == Arena.VALUE and x["grad_offset"] >= 0:
+                x["accumulate"] = int(x["grad_offset"]) in written
+                written.add(int(x["grad_offset"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,30 +299,68 @@ class Program:
     ops : ndarray of OP_DTYPE
     segments : ndarray of SEGMENT_DTYPE
         Parts of the flat vector of parameters.
-    names : tuple of str
-        Of the segments.
+    parameters : tuple of Parameter
+        What the layers asked for: a segment's name, shape and start.
+    layers : tuple of LayerRows
+        In the order in which they end: a layer within another comes before it.
     passes : tuple of Pass
     output : ndarray of OPERAND_DTYPE, 0-d
         What `predict` returns.
-    n_features : int
-        Width of a row of X.
+    input_shape : tuple of int
+        (height, width, channels) of a row of X.
     value_size : int
         Elements of all values of one row.
     n_parameters : int
         Length of the flat vector, padding included.
+    initial_state : tuple of float
+        What is kept but not trained, before any training.
+    bytes_size : int
+        Bytes that one row needs beside the values.
+    statistics_size : int
+        Numbers that a thread tells the others, of all sync ops.
+    x_scale : float
+        What X is multiplied by when it is read.
+    workspace : int
+        Elements of scratch that a thread needs; known after the lowering.
     sparse : bool
         Whether X is in compressed sparse row format.
     """
 
     ops: np.ndarray
     segments: np.ndarray
-    names: tuple
+    parameters: tuple
+    layers: tuple
     passes: tuple
     output: np.ndarray
-    n_features: int
+    input_shape: tuple
     value_size: int
     n_parameters: int
+    initial_state: tuple = ()
+    bytes_size: int = 0
+    statistics_size: int = 0
+    x_scale: float = 1.0
+    workspace: int = 0
     sparse: bool = False
+
+    @property
+    def n_features(self):
+        """Numbers in a row of X."""
+        return prod(self.input_shape)
+
+    @property
+    def n_state(self):
+        """Length of the vector that is kept but not trained."""
+        return len(self.initial_state)
+
+    @property
+    def names(self):
+        """Of the segments."""
+        return tuple(p.name for p in self.parameters)
+
+    @property
+    def is_random(self):
+        """Whether training draws random numbers within the program."""
+        return bool((self.ops["stream"] >= 0).any())
 
     @cached_property
     def pass_segments(self):
@@ -192,13 +385,11 @@ class Program:
         return (opcodes == Opcode.DENSE_CSR) & (self.segments["index"] == 0)
 
     def views(self, vector):
-        """The segments of a flat vector as arrays; biases are one-dimensional."""
-        arrays = []
-        for segment in self.segments:
-            rows, columns = segment["rows"], segment["columns"]
-            part = vector[segment["offset"] : segment["offset"] + rows * columns]
-            arrays.append(part.reshape(rows, columns) if segment["decayed"] else part)
-        return arrays
+        """The segments of a flat vector as arrays of their shapes."""
+        return [
+            vector[offset : offset + prod(p.shape)].reshape(p.shape)
+            for offset, p in zip(self.segments["offset"].tolist(), self.parameters, strict=True)
+        ]
 
     def slice_size(self, limit, csr_limit):
         """Elements of the largest part of a segment that is updated at once."""
@@ -206,6 +397,7 @@ class Program:
         rows = np.where(
             self.reads_csr, np.maximum(1, csr_limit // columns), np.maximum(8, limit // columns)
         )
+        rows = np.where(self.segments["whole"], self.segments["rows"], rows)
         return int((np.minimum(self.segments["rows"], rows) * columns).max())
 
     def own_gradients(self, batch_size):
@@ -227,7 +419,7 @@ class Program:
         for segment in (segments[i] for i in np.flatnonzero(~self.reads_csr)):
             rows, columns = int(segment["rows"]), int(segment["columns"])
             values = batch_size * (rows + columns)
-            if rows * columns <= min(OWN_GRADIENT_MAX, values):
+            if segment["whole"] or rows * columns <= min(OWN_GRADIENT_MAX, values):
                 segment["own_gradient"] = size
                 size += round_up(rows * columns)
         return segments, size
@@ -241,9 +433,11 @@ class Program:
         """In prediction, and in training, which has up to two more products for each."""
         predict = train = 0
         for op in self.ops:
-            if op["opcode"] in (Opcode.DENSE, Opcode.DENSE_CSR):
-                x, y = op["inputs"][0], op["outputs"][0]
-                product = 2 * int(x["channels"]) * int(y["channels"])
+            if op["opcode"] in (Opcode.DENSE, Opcode.DENSE_CSR, Opcode.CONV):
+                x, weights = op["inputs"][0], self.segments[op["segments"][0]]
+                product = 2 * int(weights["rows"]) * int(weights["columns"])
+                if op["opcode"] == Opcode.CONV:
+                    product *= int(op["dims"][[ConvDim.CONV_HEIGHT, ConvDim.CONV_WIDTH]].prod())
                 predict += product
                 train += product * (3 if x["grad_offset"] >= 0 else 2)
         return predict, train
@@ -263,41 +457,18 @@ class Program:
         outputs = ", ".join(_operand(y) for y in op["outputs"] if y["arena"] != Arena.NONE)
         text = f"{Opcode(op['opcode']).name:<18} {inputs} -> {outputs}"
         for i in op["segments"][op["segments"] >= 0]:
-            rows, columns = self.segments[i]["rows"], self.segments[i]["columns"]
-            shape = f"{rows}x{columns}" if self.segments[i]["decayed"] else f"{columns}"
-            text += f"  {self.names[i]}[{shape}]"
+            shape = "x".join(map(str, self.parameters[i].shape))
+            text += f"  {self.parameters[i].name}[{shape}]"
         if op["activation"] != Activation.IDENTITY:
             text += f"  {Activation(op['activation']).name.lower()}"
-        phases = Phase.TRAIN | Phase.PREDICT
-        return text if op["phases"] == phases else f"{text}  {Phase(op['phases']).name.lower()}"
+        return text if op["phases"] == ALL_PHASES else f"{text}  {Phase(op['phases']).name.lower()}"
 
 
 def _operand(operand):
     """An operand as text: where it lies and its shape."""
-    shape = [int(operand[name]) for name in ("height", "width", "channels")]
-    shape = shape[2:] if shape[:2] == [1, 1] else shape
+    shape = shape_of(operand)
+    shape = shape[2:] if shape[:2] == (1, 1) else shape
     where = Arena(operand["arena"]).name.lower()
     if operand["arena"] == Arena.VALUE:
         where += f"@{operand['offset']}"
     return f"{where}[{'x'.join(map(str, shape))}]"
-
-
-@lru_cache(maxsize=64)
-def lower_for_cpu(program, sparse):
-    """A copy of a program with the algorithms that the CPU takes.
-
-    Parameters
-    ----------
-    program : Program
-    sparse : bool
-        Whether X comes in compressed sparse row format: the layers that read it become
-        ``DENSE_CSR`` and never make its rows dense.
-    """
-    ops = program.ops.copy()
-    if sparse:
-        reads_input = ops["inputs"]["arena"][:, 0] == Arena.INPUT
-        ops["opcode"][reads_input & (ops["opcode"] == Opcode.DENSE)] = Opcode.DENSE_CSR
-    return Program(
-        ops, program.segments, program.names, program.passes, program.output,
-        program.n_features, program.value_size, program.n_parameters, sparse,
-    )  # fmt: skip

@@ -5,30 +5,32 @@ import operator
 
 import numpy as np
 
-from sknn.initializers import glorot_uniform
+from sknn.initializers import INITIALIZERS
 
 
 def initial_parameters(program, random_state, dtype, gain):
     """The flat vector of a new network, drawn layer by layer: weights, then biases."""
     vector = np.zeros(program.n_parameters, dtype)
-    segments = program.segments
-    for op in program.ops:
-        weights, biases = op["segments"][:2]
-        if weights < 0:
-            continue
-        fan_in, fan_out = segments[weights]["rows"], segments[weights]["columns"]
-        drawn = glorot_uniform(random_state, fan_in, fan_out, gain=gain)
-        for index, values in zip((weights, biases), drawn, strict=True):
-            offset = segments[index]["offset"]
-            vector[offset : offset + values.size] = values.ravel()
+    for p, view in zip(program.parameters, program.views(vector), strict=True):
+        view[...] = INITIALIZERS[p.initial](random_state, p.shape, p.fans, gain)
     return vector
 
 
-def set_parameters(estimator, program, vector):
-    """Make ``vector`` the estimator's parameters, and the fitted attributes views of it."""
+def initial_state(program, dtype):
+    """What a new network keeps but does not train, or None."""
+    return np.array(program.initial_state, dtype) if program.n_state else None
+
+
+def set_parameters(estimator, program, vector, state=None):
+    """Make ``vector`` the estimator's parameters, and the fitted attributes views of it.
+
+    ``state`` is what is kept but not trained: the running statistics of normalisations.
+    """
     attributes = _attributes(program, vector)
     # at once, since two threads may predict when an array was put into coefs_
-    vars(estimator).update(_parameters=vector, _views=_flat(**attributes), **attributes)
+    vars(estimator).update(
+        _parameters=vector, _state=state, _views=_flat(**attributes), **attributes
+    )
 
 
 def get_parameters(estimator, program):
@@ -41,27 +43,29 @@ def get_parameters(estimator, program):
     """
     if _are_views(estimator.coefs_, estimator.intercepts_, estimator._views):
         return estimator._parameters
-    vector = np.zeros(program.n_parameters, estimator._parameters.dtype)
+    vector = estimator._parameters.copy()
     for name, views in _attributes(program, vector).items():
         arrays = getattr(estimator, name)
         _check_shapes(name, arrays, views)
         for array, view in zip(arrays, views, strict=True):
             view[...] = array
-    set_parameters(estimator, program, vector)
+    set_parameters(estimator, program, vector, estimator._state)
     return vector
 
 
-def reconstruction(program, vector):
+def reconstruction(program, vector, state):
     """Fitted attributes, for a copy of the estimator that predicts with these parameters."""
-    return _attributes(program, vector.copy())
+    vector = vector.copy()
+    state = None if state is None else state.copy()
+    return {"_parameters": vector, "_state": state, **_attributes(program, vector)}
 
 
 def _attributes(program, vector):
     """The fitted attributes as views of a vector."""
-    views = program.views(vector)
+    views = dict(zip(program.names, program.views(vector), strict=True))
     return {
-        "coefs_": [view for view in views if view.ndim == 2],
-        "intercepts_": [view for view in views if view.ndim == 1],
+        attribute: [view for name, view in views.items() if name.endswith(ending)]
+        for attribute, ending in (("coefs_", ".weights"), ("intercepts_", ".biases"))
     }
 
 

@@ -8,10 +8,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from sknn._kernels.cpu.executor import Executor, predict, shuffle
-from sknn._program import lower_for_cpu
+from sknn._kernels.ops import Phase
+from sknn._lowering import lower_for_cpu
 from sknn._state import reconstruction, set_parameters
 from sknn._validation import CSR, choose_batch_size
 from sknn.optimizers import make_optimizer
+
+LARGEST_SEED = np.iinfo(np.int32).max
 
 
 class Split:
@@ -95,6 +98,8 @@ class Trainer:
     estimator : MLPClassifier or MLPRegressor
     program : Program
     parameters : ndarray, the flat vector, which is trained in place
+    state : ndarray or None
+        Running statistics, which are changed in place.
     data : Data
     random_state : RandomState
     incremental : bool
@@ -103,23 +108,30 @@ class Trainer:
         Whether the initial weights are the best until a score says otherwise.
     """
 
-    def __init__(self, estimator, program, parameters, data, random_state, *, incremental,
-                 keep_initial):  # fmt: skip
+    def __init__(self, estimator, program, parameters, state, data, random_state, *,
+                 incremental, keep_initial):  # fmt: skip
         self.estimator, self.data, self.random_state = estimator, data, random_state
-        self.parameters, self.incremental = parameters, incremental
+        self.parameters, self.state, self.incremental = parameters, state, incremental
         self.split = Split(estimator, data, random_state)
         self.batch_size = choose_batch_size(estimator.batch_size, len(self.split.train))
-        self.program = lower_for_cpu(program, isinstance(data.X, CSR))
+        sparse = isinstance(data.X, CSR)
+        self.program = lower_for_cpu(program, sparse)
+        self.predicts = lower_for_cpu(program, sparse, Phase.PREDICT)
         self.executor = Executor(
             self.program, dtype=parameters.dtype, capacity=self.batch_size,
             n_threads=estimator.n_threads,
         )  # fmt: skip
-        self.executor.bind(data.X, data.targets, data.weights)
+        seed = random_state.randint(LARGEST_SEED) if program.is_random else 0
+        self.executor.bind(data.X, data.targets, data.weights, state=state, seed=seed)
         self.optimizer = getattr(estimator, "_optimizer", None)
         if not incremental or self.optimizer is None or self.optimizer.slots is None:
             self.optimizer = make_optimizer(estimator, parameters)
         self.optimizer.slots = self.optimizer.slots.astype(parameters.dtype, copy=False)
-        self.best = parameters.copy() if estimator.early_stopping and keep_initial else None
+        self.best = self.copied() if estimator.early_stopping and keep_initial else None
+
+    def copied(self):
+        """The parameters and the state as they are now."""
+        return self.parameters.copy(), None if self.state is None else self.state.copy()
 
     def run(self, context=None, **passed):
         """Train, and tell callbacks of each epoch (see `tasks`)."""
@@ -142,7 +154,7 @@ class Trainer:
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.")
         if self.best is not None:
-            set_parameters(estimator, self.program, self.best)
+            set_parameters(estimator, self.program, *self.best)
 
     def epoch(self):
         """One pass over the training rows, and what is recorded of it."""
@@ -152,6 +164,7 @@ class Trainer:
         estimator.loss_ = self.executor.train_epoch(
             self.parameters, self.optimizer, order, self.batch_size, estimator.alpha,
             in_order=not estimator.shuffle and self.split.validation is None,
+            n_seen=estimator.t_,
         )  # fmt: skip
         estimator.n_iter_ += 1
         estimator.t_ += len(order)
@@ -161,20 +174,21 @@ class Trainer:
         if not estimator.early_stopping:
             record_loss(estimator)
         elif record_score(estimator, self.validation_score()):
-            self.best = self.parameters.copy()
+            self.best = self.copied()
         self.optimizer.schedule.epoch_ends(estimator.t_)
 
     def reconstruct(self):
         """As if the fit stopped now."""
-        now = self.parameters if self.best is None else self.best
-        return reconstruction(self.program, now)
+        now = (self.parameters, self.state) if self.best is None else self.best
+        return reconstruction(self.program, *now)
 
     def validation_score(self):
         """Of the rows held out; NaN if a prediction is not finite."""
         rows, weights = self.split.validation, self.data.weights
         predictions = predict(
-            self.program, self.parameters, self.data.X, rows, self.estimator.n_threads
-        )
+            self.predicts, self.parameters, self.data.X, rows, self.estimator.n_threads,
+            state=self.state,
+        )  # fmt: skip
         return self.estimator._validation_score(
             predictions, self.data.targets[rows], None if weights is None else weights[rows]
         )

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
@@ -114,6 +114,26 @@ def check_weights(sample_weight, X):
     if sample_weight is None:
         return None
     return np.ascontiguousarray(_check_sample_weight(sample_weight, X, dtype=np.float64))
+
+
+def check_dropout(dropout, n_layers):
+    """A rate for each hidden layer, or () if none drops anything.
+
+    Raises
+    ------
+    ValueError
+        If one is not in [0, 1) or their number is another.
+    """
+    rates = list(dropout) if hasattr(dropout, "__iter__") else [dropout] * n_layers
+    if len(rates) != n_layers:
+        raise ValueError(
+            f"dropout has {len(rates)} rates, but there are {n_layers} hidden layers. Give one "
+            "rate for all or one for each."
+        )
+    for rate in rates:
+        if not isinstance(rate, Real) or not 0 <= rate < 1:
+            raise ValueError(f"dropout must be a rate in [0, 1), or a list of them, got {dropout}.")
+    return tuple(map(float, rates)) if any(rates) else ()
 
 
 def check_hidden_layer_sizes(sizes):

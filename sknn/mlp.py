@@ -18,7 +18,8 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
     Minimises the log-loss by L-BFGS or by stochastic gradient descent. A drop-in for
     :class:`sklearn.neural_network.MLPClassifier`: the same parameters, the same fitted
     attributes and, for the same ``random_state``, the same numbers. What is added comes
-    after scikit-learn's parameters: ``dtype``, ``class_weight`` and ``n_threads``.
+    after scikit-learn's parameters: ``dtype``, ``class_weight``, ``n_threads``, ``dropout``
+    and ``normalization``.
 
     Parameters
     ----------
@@ -130,6 +131,20 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
         the cores this process may use. Results are the same from run to run for the same
         number of threads, and differ by rounding between numbers.
 
+    dropout : float or array-like of shape (n_layers - 2,), default=0.0
+        Share of a hidden layer's outputs that is 0 at random in a training step, in [0, 1): one
+        rate for all hidden layers or one for each [3]_. It makes large networks generalise
+        better. Not for ``solver='lbfgs'``.
+
+    normalization : {'batch', 'layer'} or None, default=None
+        What is done to the sums of a hidden layer before its activation. It lets deep networks
+        learn faster and at higher learning rates.
+
+        - 'batch': mean 0 and variance 1 over the minibatch, then a scale and a shift that are
+          learned [4]_. Predictions take running statistics (0.9 times the old, 0.1 times the
+          minibatch's), and so does a minibatch of one sample. Not for ``solver='lbfgs'``.
+        - 'layer': the same over the units of the layer, sample by sample [5]_.
+
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
@@ -190,6 +205,11 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
        momentum in deep learning", 2013.
     .. [2] Kingma and Ba, "Adam: A method for stochastic optimization", 2014,
        arXiv:1412.6980.
+    .. [3] Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: a simple way
+       to prevent neural networks from overfitting", 2014.
+    .. [4] Ioffe and Szegedy, "Batch normalization: accelerating deep network training by
+       reducing internal covariate shift", 2015, arXiv:1502.03167.
+    .. [5] Ba, Kiros and Hinton, "Layer normalization", 2016, arXiv:1607.06450.
 
     Examples
     --------
@@ -240,6 +260,8 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
         dtype=None,
         class_weight=None,
         n_threads=None,
+        dropout=0.0,
+        normalization=None,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -268,6 +290,8 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
             dtype=dtype,
             class_weight=class_weight,
             n_threads=n_threads,
+            dropout=dropout,
+            normalization=normalization,
         )
 
     @property
@@ -393,7 +417,8 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
     Minimises the squared error or the Poisson deviance by L-BFGS or by stochastic gradient
     descent. A drop-in for :class:`sklearn.neural_network.MLPRegressor`: the same parameters,
     the same fitted attributes and, for the same ``random_state``, the same numbers. What is
-    added comes after scikit-learn's parameters: ``dtype`` and ``n_threads``.
+    added comes after scikit-learn's parameters: ``dtype``, ``n_threads``, ``dropout`` and
+    ``normalization``.
 
     Parameters
     ----------
@@ -504,6 +529,20 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
         the cores this process may use. Results are the same from run to run for the same
         number of threads, and differ by rounding between numbers.
 
+    dropout : float or array-like of shape (n_layers - 2,), default=0.0
+        Share of a hidden layer's outputs that is 0 at random in a training step, in [0, 1): one
+        rate for all hidden layers or one for each [3]_. It makes large networks generalise
+        better. Not for ``solver='lbfgs'``.
+
+    normalization : {'batch', 'layer'} or None, default=None
+        What is done to the sums of a hidden layer before its activation. It lets deep networks
+        learn faster and at higher learning rates.
+
+        - 'batch': mean 0 and variance 1 over the minibatch, then a scale and a shift that are
+          learned [4]_. Predictions take running statistics (0.9 times the old, 0.1 times the
+          minibatch's), and so does a minibatch of one sample. Not for ``solver='lbfgs'``.
+        - 'layer': the same over the units of the layer, sample by sample [5]_.
+
     Attributes
     ----------
     best_loss_ : float or None
@@ -560,6 +599,11 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
        momentum in deep learning", 2013.
     .. [2] Kingma and Ba, "Adam: A method for stochastic optimization", 2014,
        arXiv:1412.6980.
+    .. [3] Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: a simple way
+       to prevent neural networks from overfitting", 2014.
+    .. [4] Ioffe and Szegedy, "Batch normalization: accelerating deep network training by
+       reducing internal covariate shift", 2015, arXiv:1502.03167.
+    .. [5] Ba, Kiros and Hinton, "Layer normalization", 2016, arXiv:1607.06450.
 
     Examples
     --------
@@ -612,6 +656,8 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
         max_fun=15000,
         dtype=None,
         n_threads=None,
+        dropout=0.0,
+        normalization=None,
     ):
         super().__init__(
             loss=loss,
@@ -640,6 +686,8 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
             max_fun=max_fun,
             dtype=dtype,
             n_threads=n_threads,
+            dropout=dropout,
+            normalization=normalization,
         )
 
     def _check_y(self, y, incremental, reset):

@@ -9,7 +9,13 @@ import sys
 import numpy as np
 from scipy.special import expit, xlogy
 
+from sknn._kernels.cpu import variant
 from sknn._kernels.ops import Activation, Arena, Opcode
+from sknn._program import shape_of
+from sknn.losses import LOSSES
+
+kernels = variant.load("kernels")
+LOSS_OPCODES = {loss.opcode for loss in LOSSES}
 
 # ---- activations: y = f(x), and f'(x) from y ------------------------------------------------
 
@@ -36,12 +42,62 @@ def relu(x):
 # ---- ops: outputs from inputs and parameters ------------------------------------------------
 
 
+def _activated(op, x):
+    return _named(Activation(op["activation"]))(x)[0]
+
+
 def dense(op, x, weights, biases):
-    return _named(Activation(op["activation"]))(x @ weights + biases)[0]
+    return _activated(op, x.reshape(len(x), -1) @ weights + biases)
 
 
 def dense_csr(op, x, weights, biases):
-    return dense(op, x.toarray(), weights, biases)
+    return _activated(op, x.toarray() @ weights + biases)
+
+
+def activate(op, x):
+    return _activated(op, x)
+
+
+def add(op, x, x2):
+    return _activated(op, x + x2)
+
+
+def copy(op, x):
+    return x
+
+
+def dropout(op, x, seed, step):
+    """Random words of four per block; each sample begins a block."""
+    n, *shape = x.shape
+    numbered = (1, 1, shape[-1]) if op["dims"][0] else shape
+    size = int(np.prod(numbered))
+    blocks = -(-size // 4)
+    key = seed & 0xFFFFFFFF, seed >> 32
+    words = [
+        kernels.philox((block, int(op["stream"]), step & 0xFFFFFFFF, step >> 32), key)
+        for block in range(n * blocks)
+    ]
+    words = np.array(words).reshape(n, 4 * blocks)[:, :size].reshape(n, *numbered)
+    rate = op["attributes"][0]
+    return np.where(words >= int(rate * 2**32), x / (1 - rate), 0)
+
+
+def batch_norm(op, x, scales, shifts, weights, running):
+    """With the statistics of the minibatch, or with running ones if there are some."""
+    if running is None:
+        axes = tuple(range(x.ndim - 1))
+        weights = np.broadcast_to(weights.reshape(-1, *[1] * (x.ndim - 1)), x[..., :1].shape)
+        mean = np.average(x, axes, np.broadcast_to(weights, x.shape))
+        variance = np.average((x - mean) ** 2, axes, np.broadcast_to(weights, x.shape))
+    else:
+        mean, variance = running
+    return _activated(op, scales * (x - mean) / np.sqrt(variance + op["attributes"][0]) + shifts)
+
+
+def layer_norm(op, x, scales, shifts):
+    mean = x.mean(axis=-1, keepdims=True)
+    variance = x.var(axis=-1, keepdims=True)
+    return _activated(op, scales * (x - mean) / np.sqrt(variance + op["attributes"][0]) + shifts)
 
 
 # ---- losses: predictions, and the loss of each row ------------------------------------------
@@ -98,25 +154,64 @@ def _named(member):
     return getattr(sys.modules[__name__], member.name.lower())
 
 
-def walk(program, vector, X, y=None, weights=None):
-    """Predictions of a program, and the weighted sum of the rows' losses if there are targets."""
-    views = program.views(vector)
-    values, loss = {}, 0.0
+class Values:
+    """Of a minibatch, each (n, height, width, channels), read and written through operands."""
+
+    def __init__(self, X):
+        self.X, self.buffers = X, {}
+
+    def read(self, operand):
+        if operand["arena"] == Arena.INPUT and not isinstance(self.X, np.ndarray):
+            return self.X
+        found = self.X if operand["arena"] == Arena.INPUT else self.buffers[int(operand["offset"])]
+        return found.reshape(len(found), *shape_of(operand))
+
+    def write(self, operand, value):
+        height, width, channels = shape_of(operand)
+        value = value.reshape(len(value), height, width, channels)
+        if operand["pixel_stride"] != channels:  # a part of the channels
+            whole = np.zeros((len(value), height, width, operand["pixel_stride"]))
+            whole = self.buffers.get(int(operand["offset"]), whole)
+            whole[..., operand["start"] : operand["start"] + channels] = value
+            value = whole
+        self.buffers[int(operand["offset"])] = value
+
+
+def walk(program, vector, X, y=None, weights=None, state=None):
+    """Predictions of a program, and the weighted sum of the rows' losses if there are targets.
+
+    With targets it is a step of training over one minibatch: the first, with the seed 0.
+    """
+    views, values, loss = program.views(vector), Values(X), 0.0
+    n = X.shape[0]
     for op in program.ops:
-        source = op["inputs"][0]
-        x = X if source["arena"] == Arena.INPUT else values[int(source["offset"])]
-        out = int(op["outputs"][0]["offset"])
         opcode = Opcode(op["opcode"])
-        if opcode.name.startswith("DENSE"):
-            parameters = [views[i] for i in op["segments"] if i >= 0]
-            values[out] = _named(opcode)(op, x, *parameters)
-            continue
-        placeholder = np.zeros(len(x), int) if opcode == Opcode.SOFTMAX_LOG_LOSS else x * 0
-        values[out], rows = _named(opcode)(x, placeholder if y is None else y)
-        if y is not None:
-            rows = rows * op["attributes"][0]
-            loss = float(rows.sum() if weights is None else rows @ weights)
-    return values[int(program.output["offset"])], loss
+        inputs = [values.read(x) for x in op["inputs"] if x["arena"] != Arena.NONE]
+        parameters = [views[i] for i in op["segments"] if i >= 0]
+        if opcode in LOSS_OPCODES:
+            z = inputs[0].reshape(n, -1)
+            placeholder = np.zeros(n, int) if opcode == Opcode.SOFTMAX_LOG_LOSS else z * 0
+            out, rows = _named(opcode)(z, placeholder if y is None else y)
+            if y is not None:
+                rows = rows * op["attributes"][0]
+                loss = float(rows.sum() if weights is None else rows @ weights)
+        else:
+            extra = ()
+            if opcode == Opcode.DROPOUT:
+                extra = 0, 0
+            elif opcode == Opcode.BATCH_NORM:
+                running = None if y is not None and n > 1 else _running(op, state)
+                extra = (np.ones(n) if weights is None else weights), running
+            out = _named(opcode)(op, *inputs, *parameters, *extra)
+        values.write(op["outputs"][0], out)
+    return values.read(program.output).reshape(n, -1), loss
+
+
+def _running(op, state):
+    """Running means and variances of a normalisation."""
+    channels, padded = int(op["inputs"][0]["channels"]), int(op["workspace"]) // 4
+    start = int(op["state"])
+    return state[start : start + channels], state[start + padded : start + padded + channels]
 
 
 def reported_factor(program):
@@ -124,16 +219,16 @@ def reported_factor(program):
     return float(program.ops[-1]["attributes"][0])
 
 
-def finite_differences(program, vector, X, y, weights=None, step=1e-6):
+def finite_differences(program, vector, X, y, weights=None, step=1e-6, state=None):
     """The gradient of `walk`'s loss, without the reporting factor, by central differences."""
     gradient = np.zeros_like(vector)
     for view, slope in zip(program.views(vector), program.views(gradient), strict=True):
         for i in np.ndindex(view.shape):
             kept = view[i]
             view[i] = kept + step
-            above = walk(program, vector, X, y, weights)[1]
+            above = walk(program, vector, X, y, weights, state)[1]
             view[i] = kept - step
-            below = walk(program, vector, X, y, weights)[1]
+            below = walk(program, vector, X, y, weights, state)[1]
             view[i] = kept
             slope[i] = (above - below) / (2 * step)
     return gradient / reported_factor(program)

@@ -97,7 +97,7 @@ for solver in ("rms_prop", "adam"):
     net = MLPClassifier(activation="softsign", solver=solver, learning_rate_init=0.01)
     assert net.fit(X, y).score(X, y) > 0.9, solver
 assert MLPRegressor("log_cosh", solver="lbfgs", max_iter=500).fit(X, y).score(X, y) > 0.9
-print(sequential(4, (Bottleneck(2, 8), Dense(1)), REGRESSION["log_cosh"]))
+print(sequential((4,), (Bottleneck(2, 8), Dense(1)), REGRESSION["log_cosh"]))
 """
 
 

@@ -18,8 +18,9 @@ FLOORS = [
     {"_kernels/formulas.h", "_kernels/tiles.h", "_kernels/ops.pxd", "_kernels/ops.pyx"},
     {"_compat.py", "_threads.py", "_kernels/cpu/variant.py", "_kernels/cpu/kernels.pyx",
      "_kernels/cpu/perceptron.pyx", "_kernels/cpu/perceptron.h", "_kernels/cpu/elementwise.h",
-     "_kernels/cpu/sparse.h", "_kernels/cpu/threads.h"},
-    {"_program.py", "_kernels/cpu/executor.pyx"},
+     "_kernels/cpu/sparse.h", "_kernels/cpu/threads.h", "_kernels/cpu/dropout.h",
+     "_kernels/cpu/norm.h"},
+    {"_program.py", "_lowering.py", "_kernels/cpu/executor.pyx"},
     {"layers.py", "losses.py", "optimizers.py", "schedules.py", "initializers.py"},
     {"_training.py", "_lbfgs.py", "_validation.py", "_targets.py", "_state.py"},
     {"__init__.py", "_base.py", "_show_versions.py", "mlp.py", "perceptron.py"},
@@ -105,14 +106,15 @@ def test_one_word_climbs_all_floors(member):
     formulas = (KERNELS / "formulas.h").read_text()
     if f"{snake}_forward" not in cpu:
         assert re.search(rf"<int>{member.name}\] =|add\({member.name},", cpu), "no line in a table"
-        assert f"struct {camel}" in formulas or snake == "softmax_log_loss"
+        of_its_own = ("softmax_log_loss", "activate")
+        assert f"struct {camel}" in formulas or snake in of_its_own
     assert f"def {snake}(" in (TESTS / "reference.py").read_text()
 
 
 def test_every_kernel_file_has_a_test():
     """Those of ops are tested by opcode, all together."""
     named = {path.stem for path in (KERNELS / "cpu").glob("*.pxi")}
-    together = {"dense", "dense_csr", "loss", "operands", "steps"}
+    together = {"combine", "dense", "dense_csr", "dropout", "loss", "norm", "operands", "steps"}
     tested = {path.stem.removeprefix("test_") for path in (TESTS / "kernels").glob("test_*.py")}
     assert named - together <= tested
 

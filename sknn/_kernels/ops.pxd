@@ -5,12 +5,22 @@ Every option that a user can name (an activation, a loss, an optimizer) is a val
 enumeration here; tests, option lists and docs follow from them.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libcpp cimport bool as cpp_bool
 
 cpdef enum Opcode:
     DENSE               # y = activation(x W + b)
     DENSE_CSR           # the same for rows in compressed sparse row format
+    CONV                # y = activation(x * W + b), * a convolution
+    MAX_POOL            # y = the largest of each window
+    AVERAGE_POOL        # y = the mean of each window
+    ACTIVATE            # y = activation(x)
+    ADD                 # y = activation(x + x2)
+    COPY                # y = x, where y may be a part of the channels of a wider value
+    DROPOUT             # y = x / (1 - rate) or 0, at random
+    BATCH_NORM          # y = activation(gamma (x - mean) / sqrt(variance + eps) + beta), the
+                        # statistics those of a channel over the minibatch
+    LAYER_NORM          # the same, the statistics those of the channels of a pixel
     SOFTMAX_LOG_LOSS    # p = softmax(z); targets are class indices
     SIGMOID_LOG_LOSS    # p = sigmoid(z), element by element; targets are 0 or 1
     SQUARED_ERROR       # p = z
@@ -82,6 +92,31 @@ cdef packed struct Operand:
     int32_t reserved
 
 
+# Integers of a convolution, Op.dims.
+cpdef enum ConvDim:
+    CONV_KERNEL_HEIGHT
+    CONV_KERNEL_WIDTH
+    CONV_STRIDE_HEIGHT
+    CONV_STRIDE_WIDTH
+    CONV_DILATION_HEIGHT
+    CONV_DILATION_WIDTH
+    CONV_PAD_TOP
+    CONV_PAD_LEFT
+    CONV_GROUPS
+    CONV_HEIGHT             # of its result, before any pooling
+    CONV_WIDTH
+    CONV_POOL               # 1, or 2 where a 2 x 2 maximum was fused into it
+
+# Integers of a pooling.
+cpdef enum PoolDim:
+    POOL_HEIGHT
+    POOL_WIDTH
+    POOL_STRIDE_HEIGHT
+    POOL_STRIDE_WIDTH
+    POOL_PAD_TOP
+    POOL_PAD_LEFT
+
+
 cdef packed struct Op:
     int32_t opcode          # Opcode
     int32_t activation      # Activation, applied to the output
@@ -92,6 +127,7 @@ cdef packed struct Op:
     int32_t segments[MAX_SEGMENTS]          # indices into the segments; -1: unused
     int64_t parameters[MAX_SEGMENTS]        # their offsets in the flat vector
     int64_t state                           # offset in the state vector; -1: none
+    int64_t statistics                      # of a sync op: offset in each thread's statistics
     int64_t workspace                       # elements of scratch that a thread needs
     int32_t dims[MAX_DIMS]
     double attributes[MAX_ATTRIBUTES]
@@ -109,6 +145,8 @@ cdef packed struct Segment:
     int32_t frozen
     int32_t op              # the op whose gradient kernel serves it
     int32_t index           # which of that op's segments it is
+    int32_t whole           # its gradient is made at once, not slice by slice
+    int32_t reserved
     int64_t own_gradient    # offset in each thread's own gradient; -1: made in slices
 
 
@@ -123,8 +161,15 @@ cdef struct Run:
     void* gradients
     void* parameters
     void* state
-    void* workspace
+    bint update_state           # whether running statistics follow the minibatch's
+    uint8_t* bytes
+    void* workspace             # this thread's, as large as the op that needs most
     void* scratch               # of one matrix product
+    # what threads tell each other of a sync op: statistics_size numbers of each thread
+    double* statistics
+    int64_t statistics_size
+    int thread
+    int n_threads
     # X: dense rows of the minibatch, or the whole of a CSR matrix
     const void* input
     const int64_t* indptr
@@ -166,11 +211,11 @@ cdef struct Update:
 
 ctypedef void (*Kernel32)(const Op*, Run*, float*) noexcept nogil
 ctypedef void (*Kernel64)(const Op*, Run*, double*) noexcept nogil
-# rows of X at samples -> rows of the compute type
+# rows of X at samples -> rows of the compute type, times a scale
 ctypedef void (*Gather32)(
-    float*, const void*, const int64_t*, Py_ssize_t, Py_ssize_t) noexcept nogil
+    float*, const void*, const int64_t*, Py_ssize_t, Py_ssize_t, double) noexcept nogil
 ctypedef void (*Gather64)(
-    double*, const void*, const int64_t*, Py_ssize_t, Py_ssize_t) noexcept nogil
+    double*, const void*, const int64_t*, Py_ssize_t, Py_ssize_t, double) noexcept nogil
 # elements, their number, limit -> whether all are numbers of at most that magnitude
 ctypedef cpp_bool (*Within32)(const float*, Py_ssize_t, float) noexcept nogil
 ctypedef cpp_bool (*Within64)(const double*, Py_ssize_t, double) noexcept nogil
@@ -199,6 +244,11 @@ cdef struct Kernels:
     Kernel64 forward64[MAX_OPCODES]
     Kernel32 backward32[MAX_OPCODES]
     Kernel64 backward64[MAX_OPCODES]
+    # of sync ops: this thread's part of what the forward and the backward need of all rows
+    Kernel32 forward_statistics32[MAX_OPCODES]
+    Kernel64 forward_statistics64[MAX_OPCODES]
+    Kernel32 backward_statistics32[MAX_OPCODES]
+    Kernel64 backward_statistics64[MAX_OPCODES]
     Kernel32 gradient32[MAX_OPCODES]
     Kernel64 gradient64[MAX_OPCODES]
     Gather32 gather32[MAX_ELEMENT_TYPES]

@@ -32,7 +32,7 @@ OP_DTYPE = np.dtype([
     ("opcode", "i4"), ("activation", "i4"), ("phases", "i4"), ("sync", "i4"),
     ("inputs", OPERAND_DTYPE, MAX_INPUTS), ("outputs", OPERAND_DTYPE, MAX_OUTPUTS),
     ("segments", "i4", MAX_SEGMENTS), ("parameters", "i8", MAX_SEGMENTS),
-    ("state", "i8"), ("workspace", "i8"),
+    ("state", "i8"), ("statistics", "i8"), ("workspace", "i8"),
     ("dims", "i4", MAX_DIMS), ("attributes", "f8", MAX_ATTRIBUTES),
     ("stream", "i4"), ("reserved", "i4"),
 ])
@@ -40,6 +40,7 @@ OP_DTYPE = np.dtype([
 SEGMENT_DTYPE = np.dtype([
     ("offset", "i8"), ("rows", "i8"), ("columns", "i8"), ("learning_rate_factor", "f8"),
     ("decayed", "i4"), ("frozen", "i4"), ("op", "i4"), ("index", "i4"),
+    ("whole", "i4"), ("reserved", "i4"),
     ("own_gradient", "i8"),
 ])
 

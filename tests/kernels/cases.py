@@ -7,12 +7,24 @@ from scipy import sparse
 
 from sknn import losses
 from sknn._kernels.cpu import executor
-from sknn._kernels.ops import Activation
-from sknn._program import lower_for_cpu
+from sknn._kernels.ops import Activation as ActivationEnum
+from sknn._kernels.ops import Phase
+from sknn._lowering import lower_for_cpu
 from sknn._validation import prepare_X
-from sknn.layers import Dense, sequential
+from sknn.layers import (
+    Activation,
+    BatchNorm,
+    Concatenate,
+    Dense,
+    Dropout,
+    Flatten,
+    LayerNorm,
+    Residual,
+    sequential,
+)
 
-GUARD = 64  # elements before and after each buffer
+GUARD = 64  # elements before and after each buffer, of this value
+SENTINEL = 7
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 
 
@@ -31,7 +43,12 @@ class Case:
         *_, n_outputs = self.sizes
         hidden = (Dense(units, self.activation) for units in self.sizes[1:-1])
         layers = (*hidden, Dense(n_outputs))
-        return lower_for_cpu(sequential(self.sizes[0], layers, self.loss), self.sparse)
+        return lower_for_cpu(sequential((self.sizes[0],), layers, self.loss), self.sparse)
+
+    @property
+    def predicts(self):
+        """The program of predictions."""
+        return self.program
 
     def parameters(self):
         """A float64 vector, with units' sums away from the kink of a rectifier."""
@@ -62,11 +79,67 @@ class Case:
         return f"{self.loss.opcode.name.lower()}-{self.activation}-{sizes}-{form}"
 
 
+@dataclass
+class NetworkCase(Case):
+    """A network of any layers; ``sizes`` are its features and its outputs."""
+
+    shape: tuple = ()
+    layers: tuple = ()
+
+    def _lowered(self, phase):
+        layers = (*self.layers, Dense(self.sizes[-1]))
+        return lower_for_cpu(sequential(self.shape, layers, self.loss), self.sparse, phase)
+
+    @property
+    def program(self):
+        return self._lowered(Phase.TRAIN)
+
+    @property
+    def predicts(self):
+        return self._lowered(Phase.PREDICT)
+
+    def state(self):
+        """Running statistics as of some training; variances are positive."""
+        rng = np.random.default_rng(self.seed + 2)
+        return rng.uniform(0.5, 1.5, self.program.n_state)
+
+    def parameters(self):
+        vector = super().parameters()
+        for name, view in zip(self.program.names, self.program.views(vector), strict=True):
+            if name.endswith(".scales"):
+                view += 1.5
+        return vector
+
+    def __str__(self):
+        return "-".join(type(layer).__name__.lower() for layer in self.layers)
+
+
+def network(shape, *layers, loss=losses.SOFTMAX_LOG_LOSS, n_outputs=3):
+    sizes = (int(np.prod(shape)), n_outputs)
+    return NetworkCase(loss, "", sizes, sparse=False, shape=shape, layers=layers)
+
+
+def network_cases():
+    """Tables, signals and images through every kind of layer."""
+    mse = losses.REGRESSION["squared_error"]
+    yield network((5,), Dense(17), BatchNorm(), Activation("tanh"), Dense(4, "relu"))
+    yield network((5,), BatchNorm(), Dense(3, "logistic"), BatchNorm(0.3, 1e-3), loss=mse)
+    yield network((4,), Dense(9), LayerNorm(), Activation("relu"), Dense(2, "tanh"))
+    yield network((1,), LayerNorm(), Activation("logistic"), BatchNorm(), n_outputs=2)
+    yield network((7,), Dense(33, "tanh"), Dropout(0.4), Dense(5, "relu"), Dropout(0.1))
+    yield network((6,), Dropout(0.2), Dense(6), Residual([Dense(6, "tanh")]), Activation("relu"))
+    yield network((3,), Residual([Activation("tanh"), Residual([Dense(5)])]), loss=mse)
+    yield network((4,), Concatenate([Dense(3, "relu"), [Dense(2), BatchNorm()], Dense(18)]))
+    yield network((5, 2), LayerNorm(), BatchNorm(), Activation("tanh"), loss=mse)
+    yield network((3, 4, 5), BatchNorm(), Dropout(0.3, spatial=True), Residual([LayerNorm()]))
+    yield network((2, 3, 17), Concatenate([BatchNorm(), LayerNorm()]), Flatten(), loss=mse)
+
+
 def all_cases():
     """Every loss and every activation, dense and sparse, in odd shapes."""
     shapes = [(1, 1), (3, 1, 2), (5, 17, 3), (2, 33, 7, 4)]
     for loss in losses.LOSSES:
-        for i, activation in enumerate(Activation):
+        for i, activation in enumerate(ActivationEnum):
             for is_sparse in (False, True):
                 sizes = shapes[(i + is_sparse) % len(shapes)]
                 yield Case(loss, activation.name.lower(), sizes, is_sparse)
@@ -84,7 +157,7 @@ class GuardedMemory:
         start = -raw.ctypes.data % 64
         whole = raw[start : start + size * dtype.itemsize].view(dtype)
         whole[:] = np.nan if dtype.kind == "f" else np.iinfo(dtype).max
-        whole[:GUARD] = whole[-GUARD:] = -7.0
+        whole[:GUARD] = whole[-GUARD:] = SENTINEL
         self.buffers.append(whole)
         return whole[GUARD:-GUARD]
 
@@ -97,8 +170,8 @@ class GuardedMemory:
     def check(self):
         assert self.buffers
         for whole in self.buffers:
-            assert (whole[:GUARD] == -7.0).all(), "written before a buffer"
-            assert (whole[-GUARD:] == -7.0).all(), "written past a buffer"
+            assert (whole[:GUARD] == SENTINEL).all(), "written before a buffer"
+            assert (whole[-GUARD:] == SENTINEL).all(), "written past a buffer"
 
 
 def as_dtype(case, X, y, dtype):

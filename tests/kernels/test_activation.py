@@ -6,7 +6,7 @@ import pytest
 from sknn import losses
 from sknn._kernels.cpu import executor
 from sknn._kernels.ops import Activation
-from sknn._program import lower_for_cpu
+from sknn._lowering import lower_for_cpu
 from sknn.layers import Dense, sequential
 
 from .. import reference
@@ -17,7 +17,7 @@ LIMIT = {np.float32: 6, np.float64: 6}
 
 def apply(layer, loss, x):
     """One unit with weight 1 and no bias."""
-    program = lower_for_cpu(sequential(1, (layer, Dense(1)), loss), False)
+    program = lower_for_cpu(sequential((1,), (layer, Dense(1)), loss), False)
     vector = np.zeros(program.n_parameters, x.dtype)
     for view in program.views(vector):
         view[...] = view.ndim == 2

@@ -5,7 +5,7 @@ import pytest
 
 from sknn import losses
 from sknn._kernels.cpu import executor
-from sknn._program import lower_for_cpu
+from sknn._lowering import lower_for_cpu
 from sknn.layers import Dense, sequential
 
 from .. import reference
@@ -14,7 +14,7 @@ from .. import reference
 def loss_of(loss, z, y, dtype):
     """The loss of one row by the executor; the identity makes its outputs of z."""
     m = z.size
-    program = lower_for_cpu(sequential(m, (Dense(m),), loss), False)
+    program = lower_for_cpu(sequential((m,), (Dense(m),), loss), False)
     vector = np.zeros(program.n_parameters, dtype)
     program.views(vector)[0][...] = np.eye(m)
     run = executor.Executor(program, dtype=dtype, capacity=1, n_threads=1)

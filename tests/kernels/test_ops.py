@@ -13,16 +13,28 @@ from sknn._kernels.cpu import executor
 from sknn._kernels.ops import Activation, Opcode
 
 from .. import reference
-from .cases import TOLERANCE, Case, GuardedMemory, all_cases, as_dtype, make_executor, poisoned
+from .cases import (
+    TOLERANCE,
+    Case,
+    GuardedMemory,
+    all_cases,
+    as_dtype,
+    make_executor,
+    network_cases,
+    poisoned,
+)
 
 CASES = list(all_cases())
+NETWORKS = list(network_cases())
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
+each_network = pytest.mark.parametrize("case", NETWORKS, ids=str)
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def test_every_opcode_and_activation_is_tested():
-    opcodes = {int(op["opcode"]) for case in CASES for op in case.program.ops}
-    activations = {int(op["activation"]) for case in CASES for op in case.program.ops}
+    ops = [op for case in CASES + NETWORKS for op in case.program.ops]
+    opcodes = {int(op["opcode"]) for op in ops}
+    activations = {int(op["activation"]) for op in ops}
     assert opcodes == set(map(int, Opcode))
     assert activations == set(map(int, Activation))
 
@@ -32,11 +44,44 @@ def gradient_of(memory, case, dtype, n, capacity, n_threads, weighted=True):
     X, y, weights = case.data(n)
     X, y = as_dtype(case, X, y, dtype)
     run = make_executor(case, dtype, capacity, n_threads)
-    run.bind(X, y, weights if weighted else None)
+    run.bind(X, y, weights if weighted else None, state=state_of(case, dtype))
     gradient = poisoned(case, memory, dtype)
     parameters = memory.copy(case.parameters().astype(dtype))
     loss = run.evaluate(parameters, gradient, np.arange(n))
     return loss, gradient
+
+
+def state_of(case, dtype):
+    """Running statistics, where the case has some."""
+    return case.state().astype(dtype) if case.program.n_state else None
+
+
+@each_network
+@each_dtype
+@pytest.mark.parametrize("n", [1, 2, 7])
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_networks(memory, case, dtype, n, n_threads):
+    """One minibatch: the loss, and the gradient by finite differences; and predictions."""
+    X, y, weights = case.data(n)
+    batch = X, y, weights
+    parameters, state = case.parameters(), state_of(case, np.float64)
+    _, expected_loss = reference.walk(case.program, parameters, *batch, state=state)
+    expected = reference.finite_differences(case.program, parameters, *batch, state=state)
+    loss, gradient = gradient_of(memory, case, dtype, n, n, n_threads)
+    tolerance = 40 * TOLERANCE[dtype]
+    assert loss == pytest.approx(expected_loss, rel=tolerance, abs=n * tolerance)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=max(2e-6, tolerance) * scale)
+    _, again = gradient_of(memory, case, dtype, n, n, n_threads)
+    np.testing.assert_array_equal(gradient, again)
+
+    expected, _ = reference.walk(case.predicts, parameters, X, state=state)
+    X, _ = as_dtype(case, X, y, dtype)
+    predicted = executor.predict(
+        case.predicts, parameters.astype(dtype), X, n_threads=n_threads,
+        state=state_of(case, dtype),
+    )  # fmt: skip
+    np.testing.assert_allclose(predicted, expected, rtol=tolerance, atol=tolerance)
 
 
 @each_case

@@ -3,6 +3,7 @@
 cdef extern from "elementwise.h" namespace "sknn" nogil:
     cppclass ActivationLoops[T]:
         void forward(T*, const T*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+        void sum(T*, const T*, const T*, Py_ssize_t)
         void backward(T*, const T*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
     ctypedef struct ActivationTable "sknn::Activation":
         ActivationLoops[float] loops32
@@ -28,6 +29,15 @@ cdef inline void activation_forward(
         ACTIVATIONS[kind].loops32.forward(y, b, n, m, ld)
     else:
         ACTIVATIONS[kind].loops64.forward(y, b, n, m, ld)
+
+
+cdef inline void activated_sum(int kind, floating* y, const floating* a, const floating* b,
+                               Py_ssize_t n) noexcept nogil:
+    """y = activation(a + b), all (n,), or activation(a) where b is NULL"""
+    if floating is float:
+        ACTIVATIONS[kind].loops32.sum(y, a, b, n)
+    else:
+        ACTIVATIONS[kind].loops64.sum(y, a, b, n)
 
 
 cdef inline void activation_backward(

@@ -93,8 +93,16 @@ void activation_gradient(T* __restrict g, const T* __restrict y, ptrdiff_t n, pt
         for (ptrdiff_t j = 0; j < m; ++j) g[j] = F::gradient(g[j], y[j]);
 }
 
+// y = F(a + b), or F(a) without b   a, b, y (n,)
+template<class F, class T> SKNN_LOOP
+void activated_sum(T* y, const T* a, const T* b, ptrdiff_t n) {
+    if (b) map(y, a, b, n, [](T x, T x2) { return F::value(x + x2); });
+    else map(y, a, a, n, [](T x, T) { return F::value(x); });
+}
+
 template<class T> struct ActivationLoops {
     void (*forward)(T*, const T*, ptrdiff_t, ptrdiff_t, ptrdiff_t);
+    void (*sum)(T*, const T*, const T*, ptrdiff_t);
     void (*backward)(T*, const T*, ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t);
 };
 struct Activation {
@@ -103,8 +111,9 @@ struct Activation {
 };
 
 template<class F> Activation activation() {
-    return {{bias_activation<F, float>, activation_gradient<F, float>},
-            {bias_activation<F, double>, activation_gradient<F, double>}};
+    return {{bias_activation<F, float>, activated_sum<F, float>, activation_gradient<F, float>},
+            {bias_activation<F, double>, activated_sum<F, double>,
+             activation_gradient<F, double>}};
 }
 
 // ---- losses -------------------------------------------------------------------------------
@@ -265,6 +274,16 @@ void column_sum(T* __restrict out, const T* __restrict g, ptrdiff_t n, ptrdiff_t
         for (ptrdiff_t j = 0; j < m; ++j) out[j] += g[j];
 }
 
+// y = x, or y + x                   x, y (n, m)
+template<class T> SKNN_LOOP
+void copy_rows(T* __restrict y, const T* __restrict x, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ldy,
+               ptrdiff_t ldx, bool accumulate) {
+    for (ptrdiff_t i = 0; i < n; ++i, y += ldy, x += ldx) {
+        if (accumulate) for (ptrdiff_t j = 0; j < m; ++j) y[j] += x[j];
+        else for (ptrdiff_t j = 0; j < m; ++j) y[j] = x[j];
+    }
+}
+
 // y = y + a x                       x, y (m,)
 template<class T> SKNN_LOOP
 void axpy(T* __restrict y, const T* __restrict x, T a, ptrdiff_t m) {
@@ -292,13 +311,14 @@ void vector_product(T* __restrict y, const T* __restrict x, const T* __restrict 
 
 // ---- gather -------------------------------------------------------------------------------
 
-// out_i = x_samples[i], cast        out (n, m), x (n_samples, m)
+// out_i = scale x_samples[i], cast  out (n, m), x (n_samples, m)
 template<class From, class T> SKNN_LOOP
 void gather(T* __restrict out, const void* x, const int64_t* samples, ptrdiff_t n,
-            ptrdiff_t m) {
+            ptrdiff_t m, double scale) {
+    const T factor = T(scale);
     for (ptrdiff_t i = 0; i < n; ++i, out += m) {
         const From* row = static_cast<const From*>(x) + samples[i] * m;
-        for (ptrdiff_t j = 0; j < m; ++j) out[j] = T(row[j]);
+        for (ptrdiff_t j = 0; j < m; ++j) out[j] = T(row[j]) * factor;
     }
 }
 

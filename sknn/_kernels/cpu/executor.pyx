@@ -8,14 +8,14 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython cimport floating
-from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from libcpp cimport bool as cpp_bool
 
 from sknn._kernels.ops cimport (
-    ALIGNMENT, FEW_ROWS, FLOAT32, FLOAT64, MAX_SLOTS, PREDICT, TRAIN, Kernels, Op,
-    Operand, Run, Segment, Update,
+    ALIGNMENT, FEW_ROWS, FLOAT32, FLOAT64, MAX_SLOTS, PREDICT, TRAIN, Kernel32, Kernel64, Kernels,
+    Op, Operand, Run, Segment, Update,
 )
 
 import math
@@ -86,6 +86,13 @@ cdef int point_at_X(Job* job, X, bint sparse) except -1:
     return 0
 
 
+cdef check_vector(what, vector, size, dtype):
+    """A vector of another type or length would be overrun."""
+    if vector is None or vector.dtype != dtype or vector.shape != (size,):
+        given = "nothing" if vector is None else f"shape {vector.shape} and {vector.dtype}"
+        raise ValueError(f"The program has {size} {what} of {dtype}, but was given {given}.")
+
+
 cdef threads_refused(int n_threads):
     """The error to raise."""
     return RuntimeError(
@@ -145,8 +152,15 @@ cdef class Executor:
             KERNELS.scratch_bytes * n_threads // self.dtype.itemsize)
         self.job.run.gradients = self._allocate(program.value_size * capacity)
         slice_size = program.slice_size(SLICE_MAX, CSR_SLICE)
-        self.job.workspace_bytes = self.dtype.itemsize * slice_size
-        self.job.workspaces = <char*>self._allocate(slice_size * n_threads)
+        self.job.slice_bytes = self.dtype.itemsize * slice_size
+        self.job.slices = <char*>self._allocate(slice_size * n_threads)
+        self.job.workspace_bytes = self.dtype.itemsize * program.workspace
+        self.job.workspaces = <char*>self._allocate(program.workspace * n_threads)
+        self.job.run.bytes = <uint8_t*>self._address(
+            aligned_empty(program.bytes_size * capacity, np.dtype(np.uint8)))
+        self.job.run.statistics_size = program.statistics_size
+        self.job.run.statistics = <double*>self._address(
+            aligned_empty(program.statistics_size * n_threads, np.dtype(np.float64)))
         self.job.run.row_loss = <double*>self._address(np.zeros(capacity))
         if not program.sparse:
             self.job.gathered = self._allocate(program.n_features * capacity)
@@ -160,11 +174,7 @@ cdef class Executor:
         return self._address(aligned_empty(n, self.dtype))
 
     def _check_vector(self, vector):
-        """A vector of another type or length would be overrun."""
-        if vector.dtype != self.dtype or vector.shape != (self.program.n_parameters,):
-            raise ValueError(
-                f"The program has {self.program.n_parameters} parameters of {self.dtype}, but "
-                f"was given a vector of shape {vector.shape} and {vector.dtype}.")
+        check_vector("parameters", vector, self.program.n_parameters, self.dtype)
 
     def _bind_program(self, segments):
         program = self.program
@@ -174,13 +184,14 @@ cdef class Executor:
         self.job.n_passes = len(program.pass_ranges)
         self.job.pass_segments = <const int32_t*>self._address(program.pass_segments)
         self.job.n_features = program.n_features
+        self.job.x_scale = program.x_scale
         self.penalties = np.zeros(self.n_threads)
         self.losses = np.zeros(self.job.n_passes)
         self.job.n_segments = len(program.segments)
         self.job.penalties = <double*>cnp.PyArray_DATA(self.penalties)
         self.job.losses = <double*>cnp.PyArray_DATA(self.losses)
 
-    def bind(self, X, targets=None, weights=None):
+    def bind(self, X, targets=None, weights=None, cnp.ndarray state=None, seed=0):
         """Take the data of the runs that follow, where they lie.
 
         Parameters
@@ -189,9 +200,17 @@ cdef class Executor:
                 CSR array with data of the executor's dtype, int32 indices and int64 indptr
         targets : ndarray, int32 class indices or C-ordered rows of the executor's dtype
         weights : ndarray of float64 of shape (n_samples,) or None
+        state : ndarray of the executor's dtype or None
+            Running statistics, which training changes in place.
+        seed : int
+            Of the program's random ops.
         """
-        self.bound = [X, targets, weights]
+        self.bound = [X, targets, weights, state]
         cdef Run* run = &self.job.run
+        if self.program.n_state:
+            check_vector("running statistics", state, self.program.n_state, self.dtype)
+        run.state = address_or_null(state)
+        run.seed = seed
         run.targets = address_or_null(targets)
         run.weights = <const double*>address_or_null(weights)
         point_at_X(&self.job, X, self.program.sparse)
@@ -231,7 +250,8 @@ cdef class Executor:
                 self._make_room(most)
         self.job.order = <const int64_t*>address_or_null(order)
         self.job.in_place = (
-            in_order and not self.program.sparse and self.bound[0].dtype == self.dtype)
+            in_order and not self.program.sparse and self.bound[0].dtype == self.dtype
+            and self.program.x_scale == 1)
 
     cdef _take_threads(self, int64_t n):
         """As many as n rows are worth now, if it is not the user who said how many."""
@@ -244,7 +264,7 @@ cdef class Executor:
             self.job.column_splits = <const int64_t*>address_or_null(self.splits[n_threads])
 
     def train_epoch(self, cnp.ndarray parameters, optimizer, cnp.ndarray order,
-                    int64_t batch_size, double alpha, bint in_order=False):
+                    int64_t batch_size, double alpha, bint in_order=False, int64_t n_seen=0):
         """One pass over the rows of ``order``, updating ``parameters`` after each minibatch.
 
         Parameters
@@ -255,6 +275,7 @@ cdef class Executor:
         batch_size : int, at most the capacity
         alpha : float, of the squared penalty
         in_order : bool, whether ``order`` is 0, 1, 2, ...
+        n_seen : int, rows of earlier epochs: no two minibatches have the same random numbers
 
         Returns
         -------
@@ -272,6 +293,7 @@ cdef class Executor:
         cdef int k
         self.job.verb = TRAIN_EPOCH
         self.job.batch = batch_size
+        self.job.n_seen = n_seen
         self._point_at_order(order, in_order)
         self.job.learning_rates = <const double*>cnp.PyArray_DATA(rates)
         self.job.update.optimizer = optimizer.opcode
@@ -305,6 +327,7 @@ cdef class Executor:
         self._check_vector(gradient)
         gradient[:] = 0
         self.job.verb = EVALUATE
+        self.job.n_seen = 0
         self.job.batch = self.job.run.capacity
         self._point_at_order(order, True)
         self.job.gradient = cnp.PyArray_DATA(gradient)

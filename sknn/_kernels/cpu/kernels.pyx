@@ -6,7 +6,9 @@ then sizes; shapes stand in comments. It allocates nothing and checks nothing.
 
 from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.math cimport sqrt
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
 from libcpp cimport bool as cpp_bool
 from scipy.linalg.cython_blas cimport dgemm, sgemm
 
@@ -19,6 +21,9 @@ include "product.pxi"
 include "activation.pxi"
 include "dense.pxi"
 include "dense_csr.pxi"
+include "combine.pxi"
+include "dropout.pxi"
+include "norm.pxi"
 include "loss.pxi"
 include "gather.pxi"
 include "optimizer.pxi"

@@ -14,6 +14,7 @@ cdef enum:
     CHUNK_BYTES = 1 << 20
     CHUNK_ROWS_MIN = 224
     CHUNK_ROWS_MAX = 448
+    CHUNK_IMAGES_MIN = 16       # of programs whose ops have a workspace, and large values
     CACHE_LINE = 64
 # a call of fewer operations is short and keeps the GIL: another thread might then hold it for
 # milliseconds
@@ -40,7 +41,7 @@ cdef class Predictor:
     cdef Prediction start
     cdef object program
     cdef list arrays            # what the start points into
-    cdef int64_t n_parameters, row_size
+    cdef int64_t n_parameters, n_state, workspace, row_size
     cdef double row_flops
     cdef bint sparse
 
@@ -51,25 +52,31 @@ cdef class Predictor:
         job.ops = <const Op*>cnp.PyArray_DATA(program.ops)
         job.passes = <const PassRange*>cnp.PyArray_DATA(program.pass_ranges)
         job.n_features = program.n_features
+        job.x_scale = program.x_scale
         job.run.phase = PREDICT
+        self.n_state, self.workspace = program.n_state, program.workspace
         self.start.output = <const Operand*>cnp.PyArray_DATA(program.output)
         self.n_parameters = program.n_parameters
         self.row_size = program.value_size
         self.row_flops = program.flops_per_row()
         self.sparse = program.sparse
 
-    cdef int bind(self, Prediction* p, cnp.ndarray parameters, X, rows) except -1:
+    cdef int bind(self, Prediction* p, cnp.ndarray parameters, X, rows,
+                  cnp.ndarray state) except -1:
         """Point at the arrays of a call; those of other types or sizes would be overrun."""
         cdef Job* job = &p.job
         if parameters.ndim != 1 or parameters.shape[0] != self.n_parameters:
             raise ValueError(
                 f"The program has {self.n_parameters} parameters, but was given an array of "
                 f"shape {np.shape(parameters)}.")
+        if self.n_state:
+            check_vector("running statistics", state, self.n_state, parameters.dtype)
+            job.run.state = cnp.PyArray_DATA(state)
         point_at_X(job, X, self.sparse)
         job.run.parameters = cnp.PyArray_DATA(parameters)
         job.double_precision = cnp.PyArray_TYPE(parameters) == cnp.NPY_DOUBLE
         job.order = <const int64_t*>address_or_null(rows)
-        job.in_place = job.order == NULL and not self.sparse and (
+        job.in_place = job.order == NULL and not self.sparse and job.x_scale == 1 and (
             job.x_type == (FLOAT64 if job.double_precision else FLOAT32))
         p.largest = DBL_MAX if job.double_precision else FLT_MAX
         return 0
@@ -78,7 +85,8 @@ cdef class Predictor:
         """Into chunks and threads, for n rows."""
         cdef Job* job = &p.job
         cdef int64_t in_cache = CHUNK_BYTES // (itemsize(job) * self.row_size)
-        in_cache = max(<int64_t>CHUNK_ROWS_MIN, min(<int64_t>CHUNK_ROWS_MAX, in_cache))
+        cdef int64_t least = CHUNK_IMAGES_MIN if self.workspace else CHUNK_ROWS_MIN
+        in_cache = max(least, min(<int64_t>CHUNK_ROWS_MAX, in_cache))
         job.n_threads = 1
         if n > 1:
             job.n_threads = min(n, <int64_t>choose_n_threads(n_threads, self.row_flops * n))
@@ -97,9 +105,10 @@ cdef class Predictor:
         cdef int64_t values = whole_lines(itemsize(job) * self.row_size * capacity)
         cdef int64_t gathered = whole_lines(itemsize(job) * job.n_features * capacity * cast)
         cdef int64_t numbers = whole_lines(sizeof(int64_t) * capacity * number)
-        cdef int64_t scratch = KERNELS.scratch_bytes * (job.batch > FEW_ROWS)
+        cdef int64_t scratch = KERNELS.scratch_bytes * (job.batch > FEW_ROWS or self.workspace > 0)
+        cdef int64_t workspace = whole_lines(itemsize(job) * self.workspace)
         cdef int64_t total = (values + gathered + numbers
-                              + (scratch + sizeof(bint)) * job.n_threads)
+                              + (scratch + workspace + sizeof(bint)) * job.n_threads)
         cdef char* block = <char*>malloc(total + CACHE_LINE)
         cdef char* start
         if block == NULL:
@@ -111,7 +120,9 @@ cdef class Predictor:
         job.gathered = start + values
         p.numbers = <int64_t*>(start + values + gathered) if number else NULL
         job.scratch = start + values + gathered + numbers
-        p.refused = <bint*>(job.scratch + scratch * job.n_threads)
+        job.workspaces = job.scratch + scratch * job.n_threads
+        job.workspace_bytes = workspace
+        p.refused = <bint*>(job.workspaces + workspace * job.n_threads)
         memset(p.refused, 0, sizeof(bint) * job.n_threads)
         return block
 
@@ -146,6 +157,7 @@ cdef void predict_chunks(Prediction* p, int thread, floating* values) noexcept n
     cdef floating* result
     run.first_row = thread * job.batch
     run.scratch = job.scratch + thread * KERNELS.scratch_bytes
+    run.workspace = job.workspaces + thread * job.workspace_bytes
     while begin < job.n_rows:
         run.n_rows = run.n_batch_rows = min(job.batch, job.n_rows - begin)
         if p.check and not in_range(p, begin, run.n_rows):
@@ -205,7 +217,7 @@ cdef bint run_blocks(Prediction* p, double row_flops) except -1:
 
 
 def predict(program, cnp.ndarray parameters, X, cnp.ndarray rows=None, n_threads=None,
-            bint check=False):
+            bint check=False, cnp.ndarray state=None):
     """What a program predicts.
 
     Parameters
@@ -220,6 +232,8 @@ def predict(program, cnp.ndarray parameters, X, cnp.ndarray rows=None, n_threads
     check : bool, default=False
         Whether to look for numbers that are not finite, or do not fit what is computed in,
         while X is read; only of an array that `is_plain`, and of all rows.
+    state : ndarray of the same dtype, default=None
+        Running statistics, for a program that has some.
 
     Returns
     -------
@@ -235,7 +249,7 @@ def predict(program, cnp.ndarray parameters, X, cnp.ndarray rows=None, n_threads
     out = cnp.PyArray_SimpleNew(2, shape, cnp.PyArray_TYPE(parameters))
     p.out = cnp.PyArray_DATA(out)
     p.check = check
-    predictor.bind(&p, parameters, X, rows)
+    predictor.bind(&p, parameters, X, rows, state)
     predictor.divide(&p, shape[0], n_threads)
     block = predictor.allocate(&p)
     try:

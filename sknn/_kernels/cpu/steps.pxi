@@ -6,6 +6,10 @@ parameters, makes the gradient of that slice over all rows, and updates it while
 Where a segment has few parameters and a minibatch many rows, several threads would all read
 every row for it: there each makes a gradient of its own rows in the first phase, and in the
 second they are added up in thread order, slice by slice.
+
+An op that needs the whole minibatch (a sync op) has a part before its forward and before its
+backward: each thread leaves what its own rows say, and after a barrier reads what all have left.
+A thread without rows still walks these.
 """
 
 cdef enum Verb:
@@ -49,6 +53,8 @@ cdef struct Job:
     void* gathered
     char* workspaces
     int64_t workspace_bytes
+    char* slices                # gradients of slices, slice_bytes for each thread
+    int64_t slice_bytes
     char* scratch               # KERNELS.scratch_bytes for each thread
     void* own_gradients         # one after the other, each of own_size elements
     int64_t own_size
@@ -57,6 +63,7 @@ cdef struct Job:
     int x_type
     int64_t x_row_bytes
     int64_t n_features
+    double x_scale              # what X is multiplied by
     bint in_place               # dense rows of the compute type in the order of X
     # sparse layers: see steps_csr.pxi
     int64_t* column_starts      # (n_features + 2 n_threads,)
@@ -69,6 +76,7 @@ cdef struct Job:
     int64_t n_rows
     int64_t batch
     int64_t position            # the first row not yet run
+    int64_t n_seen              # rows of earlier epochs, which random ops count from
     double deadline
     bint stop
     Failure failure
@@ -105,11 +113,19 @@ cdef void bind_rows(Job* job, Run* run, int64_t begin, int64_t n, floating* valu
     if floating is float:
         KERNELS.gather32[job.x_type](
             at(job.gathered, run.first_row * job.n_features, values), job.x,
-            job.order + begin, n, job.n_features)
+            job.order + begin, n, job.n_features, job.x_scale)
     else:
         KERNELS.gather64[job.x_type](
             at(job.gathered, run.first_row * job.n_features, values), job.x,
-            job.order + begin, n, job.n_features)
+            job.order + begin, n, job.n_features, job.x_scale)
+
+
+cdef inline void call(const Kernel32* kernels32, const Kernel64* kernels64, const Op* op,
+                      Run* run, floating* values) noexcept nogil:
+    if floating is float:
+        kernels32[op.opcode](op, run, values)
+    else:
+        kernels64[op.opcode](op, run, values)
 
 
 cdef void walk_rows(Job* job, const PassRange* p, Run* run, floating* values) noexcept nogil:
@@ -118,20 +134,24 @@ cdef void walk_rows(Job* job, const PassRange* p, Run* run, floating* values) no
     cdef const Op* op
     for i in range(p.first_op, p.end_op):
         op = &job.ops[i]
-        if op.phases & run.phase:
-            if floating is float:
-                KERNELS.forward32[op.opcode](op, run, values)
-            else:
-                KERNELS.forward64[op.opcode](op, run, values)
+        if not op.phases & run.phase:
+            continue
+        if op.sync and run.phase == TRAIN:
+            call(KERNELS.forward_statistics32, KERNELS.forward_statistics64, op, run, values)
+            job.barrier.wait()
+        if run.n_rows:
+            call(KERNELS.forward32, KERNELS.forward64, op, run, values)
     if run.phase != TRAIN:
         return
     for i in range(p.end_op - 1, p.first_op - 1, -1):
         op = &job.ops[i]
-        if op.phases & run.phase:
-            if floating is float:
-                KERNELS.backward32[op.opcode](op, run, values)
-            else:
-                KERNELS.backward64[op.opcode](op, run, values)
+        if not op.phases & run.phase or op.outputs[0].grad_offset < 0:
+            continue
+        if op.sync:
+            call(KERNELS.backward_statistics32, KERNELS.backward_statistics64, op, run, values)
+            job.barrier.wait()
+        if run.n_rows:
+            call(KERNELS.backward32, KERNELS.backward64, op, run, values)
 
 
 cdef void make_gradient(Job* job, Run* run, const Segment* segment, int64_t begin, int64_t end,
@@ -143,10 +163,7 @@ cdef void make_gradient(Job* job, Run* run, const Segment* segment, int64_t begi
     run.end = end
     run.accumulate = accumulate
     run.destination = destination
-    if floating is float:
-        KERNELS.gradient32[op.opcode](op, run, values)
-    else:
-        KERNELS.gradient64[op.opcode](op, run, values)
+    call(KERNELS.gradient32, KERNELS.gradient64, op, run, values)
 
 
 cdef double update_slice(Job* job, Run* run, const Segment* segment, const Update* update,
@@ -176,6 +193,11 @@ cdef void add(floating* total, const floating* part, int64_t n) noexcept nogil:
     cdef int64_t i
     for i in range(n):
         total[i] += part[i]
+
+
+cdef inline floating* slice_gradient(const Job* job, int thread, floating* values) noexcept nogil:
+    """Where a thread makes the gradient of the slice that it updates."""
+    return <floating*>(job.slices + thread * job.slice_bytes)
 
 
 cdef inline bint has_own_gradients(const Job* job, const Segment* segment) noexcept nogil:
@@ -217,7 +239,7 @@ cdef double update_from_own_gradients(Job* job, Run* run, const Segment* segment
         total = at(job.gradient, segment.offset + begin, values)
         add(total, part, n)
     else:
-        total = <floating*>run.workspace
+        total = slice_gradient(job, thread, values)
         memcpy(total, part, n * sizeof(floating))
     for other in range(1, job.n_threads):
         add(total, part + other * job.own_size, n)
@@ -231,6 +253,8 @@ include "steps_csr.pxi"
 
 cdef inline int64_t rows_of_slice(const Job* job, const Segment* segment) noexcept nogil:
     """Rows of a segment whose gradient is made and applied at once."""
+    if segment.whole:
+        return segment.rows
     if reads_csr(job, segment):
         return csr_rows_of_slice(segment.columns)
     return max(8, max(SLICE_MIN, min(SLICE_MAX, SLICE_PER_ROW * job.batch)) // segment.columns)
@@ -243,7 +267,7 @@ cdef double update_from_rows(Job* job, Run* run, const Segment* segment, int thr
     cdef int64_t end = segment.rows * (thread + 1) // job.n_threads
     cdef int64_t step = rows_of_slice(job, segment)
     cdef int64_t n, first
-    cdef floating* gradient = <floating*>run.workspace
+    cdef floating* gradient = slice_gradient(job, thread, values)
     cdef double squares = 0
     run.gradient_first = 0
     run.gradient_rows = run.n_batch_rows
@@ -321,17 +345,20 @@ cdef void train_steps(Job* job, int thread, floating* values) noexcept nogil:
     cdef int p
     run.workspace = job.workspaces + thread * job.workspace_bytes
     run.scratch = job.scratch + thread * KERNELS.scratch_bytes
+    run.thread = thread
+    run.n_threads = job.n_threads
+    run.update_state = job.verb == TRAIN_EPOCH
     run.scales = job.scales + thread * job.n_segments if job.scaled else NULL
     while True:
         n = job.batch if job.n_rows - begin >= job.batch else job.n_rows - begin
         first = n * thread // job.n_threads
         run.n_batch_rows = n
+        run.step = job.n_seen + begin
         run.first_row = first
         run.n_rows = n * (thread + 1) // job.n_threads - first
         bind_rows(job, &run, begin + first, run.n_rows, values)
         for p in range(job.n_passes):
-            if run.n_rows:
-                walk_rows(job, &job.passes[p], &run, values)
+            walk_rows(job, &job.passes[p], &run, values)
             make_own_gradients(job, &job.passes[p], &run, thread, values)
             job.barrier.wait()
             update.weight_sum = weight_of(&run)

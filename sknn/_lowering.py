@@ -1,0 +1,109 @@
+"""Lowering: the rows of a program as the CPU runs them."""
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from sknn._kernels.ops import Activation, Arena, Opcode, Phase
+
+# ops that can apply an activation to what they write
+FUSABLE = (Opcode.DENSE, Opcode.CONV, Opcode.BATCH_NORM, Opcode.LAYER_NORM, Opcode.ADD)
+
+
+@lru_cache(maxsize=64)
+def lower_for_cpu(program, sparse=False, phase=Phase.TRAIN):
+    """A copy of a program with the algorithms that the CPU takes.
+
+    Parameters
+    ----------
+    program : Program
+    sparse : bool, default=False
+        Whether X comes in compressed sparse row format: the layers that read it become
+        ``DENSE_CSR`` and never make its rows dense.
+    phase : Phase, default=Phase.TRAIN
+        What it will run; rows that take no part in predictions go.
+
+    Raises
+    ------
+    ValueError
+        If X is sparse and a layer other than ``Dense`` reads it.
+    """
+    if phase == Phase.PREDICT:
+        program = without_rows(program, program.ops["phases"] & Phase.PREDICT == 0)
+    program = fuse_activations(program)
+    ops = program.ops.copy()
+    if sparse:
+        _read_csr(ops)
+    workspace = int(ops["workspace"].max())
+    return replace(program, ops=ops, sparse=sparse, workspace=workspace)
+
+
+def _read_csr(ops):
+    reads_input = (ops["inputs"]["arena"] == Arena.INPUT).any(axis=1)
+    if (ops["opcode"][reads_input] != Opcode.DENSE).any():
+        raise ValueError(
+            "Only dense layers read a sparse X. Begin the network with a Dense layer, or give X "
+            "as an array with X.toarray()."
+        )
+    ops["opcode"][reads_input] = Opcode.DENSE_CSR
+
+
+def without_rows(program, gone):
+    """A copy of a program without some rows; what read their output reads their input.
+
+    Parameters
+    ----------
+    program : Program
+    gone : ndarray of bool, one for each row
+    """
+    if not gone.any():
+        return program
+    ops, output, instead = program.ops.copy(), program.output.copy(), {}
+    for op, goes in zip(ops, gone, strict=True):
+        for operand in (*op["inputs"], *op["outputs"]):
+            _redirect(operand, instead)
+        if goes:
+            instead[int(op["outputs"][0]["offset"])] = op["inputs"][0].copy()
+    _redirect(output, instead)
+    ops = ops[~gone]
+    segments = program.segments.copy()
+    segments["op"] = (np.cumsum(~gone) - 1)[segments["op"]]
+    passes = tuple(replace(p, ops=range(len(ops))) for p in program.passes)
+    return replace(program, ops=ops, segments=segments, output=output, passes=passes)
+
+
+def _redirect(operand, instead):
+    """Have an operand read another value of the same size."""
+    if operand["arena"] == Arena.VALUE and int(operand["offset"]) in instead:
+        other = instead[int(operand["offset"])]
+        for name in ("arena", "offset", "start", "sample_stride", "grad_offset"):
+            operand[name] = other[name]
+
+
+def fuse_activations(program):
+    """A copy of a program in which the op before an activation applies it.
+
+    That op writes where the activation would, if nothing else reads what it writes.
+    """
+    ops = program.ops.copy()
+    gone = np.zeros(len(ops), dtype=bool)
+    for i in np.flatnonzero(ops["opcode"] == Opcode.ACTIVATE):
+        x = ops[i]["inputs"][0]
+        if x["arena"] != Arena.VALUE:
+            continue
+        offset = x["offset"]
+        reads = ops["inputs"][(ops["inputs"]["arena"] == Arena.VALUE)]["offset"] == offset
+        writer = np.flatnonzero(_writes(ops, offset))
+        if reads.sum() == 1 and len(writer) == 1 and ops[writer[0]]["opcode"] in FUSABLE:
+            before = ops[writer[0]]
+            if before["activation"] == Activation.IDENTITY:
+                before["activation"] = ops[i]["activation"]
+                gone[i] = True
+    return without_rows(replace(program, ops=ops), gone)
+
+
+def _writes(ops, offset):
+    """Which rows write the value at this offset."""
+    outputs = ops["outputs"][:, 0]
+    return (outputs["arena"] == Arena.VALUE) & (outputs["offset"] == offset)
