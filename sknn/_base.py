@@ -345,9 +345,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         if state is not None:
             state = state.astype(parameters.dtype, copy=False)
         program = lower_for_cpu(program, isinstance(X, CSR), Phase.PREDICT)
-        return predict(
-            program, parameters, X, n_threads=self.n_threads, check=check, state=state
-        )
+        return predict(program, parameters, X, n_threads=self.n_threads, check=check, state=state)
 
     # ---- scikit-learn ---------------------------------------------------------------------
 

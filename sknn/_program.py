@@ -274,7 +274,8 @@ def _route_gradients(ops, segments):
         inputs = [x for x in op["inputs"] if x["arena"] == Arena.VALUE]
         outputs = [y for y in op["outputs"] if y["arena"] == Arena.VALUE]
         own = op["segments"][op["segments"] >= 0]
-        if not segments["frozen"][own].all() or any(int(x["grad_offset"]) in wanted for x in inputs):
+        reads_wanted = any(int(x["grad_offset"]) in wanted for x in inputs)
+        if reads_wanted or not segments["frozen"][own].all():
             wanted.update(int(y["grad_offset"]) for y in outputs)
         else:
             for y in outputs:
@@ -461,7 +462,9 @@ class Program:
             text += f"  {self.parameters[i].name}[{shape}]"
         if op["activation"] != Activation.IDENTITY:
             text += f"  {Activation(op['activation']).name.lower()}"
-        return text if op["phases"] == ALL_PHASES else f"{text}  {Phase(op['phases']).name.lower()}"
+        if op["phases"] != ALL_PHASES:
+            text += f"  {Phase(op['phases']).name.lower()}"
+        return text
 
 
 def _operand(operand):

@@ -132,7 +132,9 @@ def check_dropout(dropout, n_layers):
         )
     for rate in rates:
         if not isinstance(rate, Real) or not 0 <= rate < 1:
-            raise ValueError(f"dropout must be a rate in [0, 1), or a list of them, got {dropout}.")
+            raise ValueError(
+                f"dropout must be a rate in [0, 1), or a list of them, got {dropout!r}."
+            )
     return tuple(map(float, rates)) if any(rates) else ()
 
 

@@ -238,8 +238,7 @@ def _output_size(size, extent, strides, padding):
         return [(n - e) // s + 1 for n, e, s in zip(size, extent, strides, strict=True)], [0, 0]
     out = [ceil(n / s) for n, s in zip(size, strides, strict=True)]
     missing = [
-        max((o - 1) * s + e - n, 0)
-        for o, s, e, n in zip(out, strides, extent, size, strict=True)
+        max((o - 1) * s + e - n, 0) for o, s, e, n in zip(out, strides, extent, size, strict=True)
     ]
     return out, [m // 2 for m in missing]
 

@@ -75,6 +75,8 @@ def test_constructor(name):
     assert {p.name: p.default for p in added} == {
         "dtype": None,
         "n_threads": None,
+        "dropout": 0.0,
+        "normalization": None,
         **({"class_weight": None} if name == "MLPClassifier" else {}),
     }
 

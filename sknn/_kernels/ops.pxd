@@ -18,9 +18,8 @@ cpdef enum Opcode:
     ADD                 # y = activation(x + x2)
     COPY                # y = x, where y may be a part of the channels of a wider value
     DROPOUT             # y = x / (1 - rate) or 0, at random
-    BATCH_NORM          # y = activation(gamma (x - mean) / sqrt(variance + eps) + beta), the
-                        # statistics those of a channel over the minibatch
-    LAYER_NORM          # the same, the statistics those of the channels of a pixel
+    BATCH_NORM          # y = activation(gamma (x - mean) / deviation + beta), by channel
+    LAYER_NORM          # the same, by pixel
     SOFTMAX_LOG_LOSS    # p = softmax(z); targets are class indices
     SIGMOID_LOG_LOSS    # p = sigmoid(z), element by element; targets are 0 or 1
     SQUARED_ERROR       # p = z
