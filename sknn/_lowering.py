@@ -5,10 +5,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from sknn._kernels.ops import Activation, Arena, Opcode, Phase
+from sknn._kernels.cpu import variant
+from sknn._kernels.ops import Activation, Arena, ConvDim, Opcode, Phase
+
+kernels = variant.load("kernels")
 
 # ops that can apply an activation to what they write
 FUSABLE = (Opcode.DENSE, Opcode.CONV, Opcode.BATCH_NORM, Opcode.LAYER_NORM, Opcode.ADD)
+EVERY_SECOND_2X2 = (2, 2, 2, 2, 0, 0)  # dims of a pooling that a convolution can do itself
 
 
 @lru_cache(maxsize=64)
@@ -31,8 +35,10 @@ def lower_for_cpu(program, sparse=False, phase=Phase.TRAIN):
     """
     if phase == Phase.PREDICT:
         program = without_rows(program, program.ops["phases"] & Phase.PREDICT == 0)
-    program = fuse_activations(program)
+    program = fuse_pooling(fuse_activations(program))
     ops = program.ops.copy()
+    for i in np.flatnonzero(ops["opcode"] == Opcode.CONV):
+        choose_algorithm(ops[i])
     if sparse:
         _read_csr(ops)
     workspace = int(ops["workspace"].max())
@@ -107,3 +113,43 @@ def _writes(ops, offset):
     """Which rows write the value at this offset."""
     outputs = ops["outputs"][:, 0]
     return (outputs["arena"] == Arena.VALUE) & (outputs["offset"] == offset)
+
+
+def fuse_pooling(program):
+    """A copy of a program in which convolutions take the maximum of each 2 x 2 themselves.
+
+    They write where the pooling would, if nothing else reads what they write.
+    """
+    ops = program.ops.copy()
+    gone = np.zeros(len(ops), dtype=bool)
+    for i in np.flatnonzero(ops["opcode"] == Opcode.MAX_POOL):
+        pool = ops[i]
+        x = pool["inputs"][0]
+        if x["arena"] != Arena.VALUE or tuple(pool["dims"][:6]) != EVERY_SECOND_2X2:
+            continue
+        reads = ops["inputs"][ops["inputs"]["arena"] == Arena.VALUE]["offset"] == x["offset"]
+        writer = np.flatnonzero(_writes(ops, x["offset"]))
+        if reads.sum() == 1 and len(writer) == 1 and _can_pool(ops[writer[0]], pool):
+            before = ops[writer[0]]
+            before["outputs"] = pool["outputs"]
+            before["dims"][ConvDim.CONV_POOL] = 2
+            pool["inputs"][0] = pool["outputs"][0]  # nobody is redirected
+            gone[i] = True
+    return without_rows(replace(program, ops=ops), gone)
+
+
+def _can_pool(op, pool):
+    """Whether a row is a convolution that can, and no window reaches beyond its result."""
+    size = op["dims"][[ConvDim.CONV_HEIGHT, ConvDim.CONV_WIDTH]]
+    pooled = [pool["outputs"][0][name] for name in ("height", "width")]
+    return (
+        op["opcode"] == Opcode.CONV
+        and op["activation"] in (Activation.IDENTITY, Activation.RELU)
+        and list(size // 2) == pooled
+    )
+
+
+def choose_algorithm(op):
+    """Set the algorithm of a convolution and the workspace that it needs, in place."""
+    op["algorithm"] = kernels.conv_algorithm(op.tobytes())
+    op["workspace"] = kernels.conv_workspace(op.tobytes())

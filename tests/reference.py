@@ -100,6 +100,126 @@ def layer_norm(op, x, scales, shifts):
     return _activated(op, scales * (x - mean) / np.sqrt(variance + op["attributes"][0]) + shifts)
 
 
+# ---- images (n, height, width, channels): outputs, and gradients from those of the outputs ---
+
+
+def _image(operand, rows):
+    return rows.reshape(len(rows), operand["height"], operand["width"], operand["channels"])
+
+
+def _windows(x, size, stride, dilation, top, left, out, fill):
+    """Each element of the windows: where in the window, and its value for every output."""
+    height = (out[0] - 1) * stride[0] + (size[0] - 1) * dilation[0] + 1
+    width = (out[1] - 1) * stride[1] + (size[1] - 1) * dilation[1] + 1
+    n, h, w, c = x.shape
+    whole = np.full((n, max(height, top + h), max(width, left + w), c), fill, x.dtype)
+    whole[:, top : top + h, left : left + w] = x
+    for a, b in np.ndindex(*size):
+        i, j = a * dilation[0], b * dilation[1]
+        rows = slice(i, i + (out[0] - 1) * stride[0] + 1, stride[0])
+        columns = slice(j, j + (out[1] - 1) * stride[1] + 1, stride[1])
+        yield a * size[1] + b, whole, (slice(None), rows, columns)
+
+
+def _conv_dims(op):
+    d = [int(i) for i in op["dims"]]
+    return dict(size=d[:2], stride=d[2:4], dilation=d[4:6], top=d[6], left=d[7], out=d[9:11]), d[8]
+
+
+def conv(op, x, weights, biases):
+    """y; where the row has a pool of 2, the largest of each 2 x 2 of it."""
+    dims, groups = _conv_dims(op)
+    x = _image(op["inputs"][0], x)
+    filters = weights.shape[-1]
+    c, k = x.shape[3] // groups, filters // groups
+    y = np.zeros((len(x), *dims["out"], filters), x.dtype) + biases
+    for tap, whole, at in _windows(x, **dims, fill=0):
+        w = weights.reshape(-1, c, filters)[tap]
+        for g in range(groups):
+            to = slice(g * k, (g + 1) * k)
+            y[..., to] += whole[at][..., g * c : (g + 1) * c] @ w[:, to]
+    y = _named(Activation(op["activation"]))(y)[0]
+    return _pooled(y)[0] if op["dims"][11] == 2 else y
+
+
+def _pooled(y):
+    """The largest of each 2 x 2, and which of the four it is."""
+    h, w = y.shape[1:3]
+    y = y[:, : h // 2 * 2, : w // 2 * 2]
+    parts = np.stack([y[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
+    return parts.max(axis=0), parts.argmax(axis=0)
+
+
+def conv_gradients(op, x, weights, biases, dy):
+    """dx, dW and db from dy."""
+    dims, groups = _conv_dims(op)
+    x = _image(op["inputs"][0], x)
+    if op["dims"][11] == 2:
+        plain = op.copy()
+        plain["dims"][11] = 1
+        y = conv(plain, x, weights, biases)
+        where, whole = _pooled(y)[1], np.zeros_like(y)
+        for i, j in np.ndindex(2, 2):
+            part = whole[:, i : i + 2 * dy.shape[1] : 2, j : j + 2 * dy.shape[2] : 2]
+            part[...] = np.where(where == 2 * i + j, dy, 0)
+        dy = whole
+    else:
+        y = conv(op, x, weights, biases)
+    if Activation(op["activation"]) == Activation.RELU:
+        dy = dy * (y > 0)
+    elif Activation(op["activation"]) == Activation.TANH:
+        dy = dy * (1 - y**2)
+    c, k = x.shape[3] // groups, weights.shape[-1] // groups
+    dw = np.zeros_like(weights).reshape(-1, c, weights.shape[-1])
+    dx = None
+    for tap, whole, at in _windows(x, **dims, fill=0):
+        dx = np.zeros_like(whole) if dx is None else dx
+        for g in range(groups):
+            ins, to = slice(g * c, (g + 1) * c), slice(g * k, (g + 1) * k)
+            dw[tap, :, to] = np.einsum("nijc,nijk->ck", whole[at][..., ins], dy[..., to])
+            dx[(*at, ins)] += dy[..., to] @ weights.reshape(dw.shape)[tap, :, to].T
+    top, left = dims["top"], dims["left"]
+    dx = dx[:, top : top + x.shape[1], left : left + x.shape[2]]
+    return dx, dw.reshape(weights.shape), dy.sum(axis=(0, 1, 2))
+
+
+def _pool_dims(op):
+    d, y = [int(i) for i in op["dims"]], op["outputs"][0]
+    out = int(y["height"]), int(y["width"])
+    return dict(size=d[:2], stride=d[2:4], dilation=(1, 1), top=d[4], left=d[5], out=out)
+
+
+def _pool_parts(op, x, fill):
+    x = _image(op["inputs"][0], x)
+    return np.stack([w[at] for _, w, at in _windows(x, **_pool_dims(op), fill=fill)])
+
+
+def max_pool(op, x):
+    return _pool_parts(op, x, -np.inf).max(axis=0)
+
+
+def average_pool(op, x):
+    return np.nanmean(_pool_parts(op, x, np.nan), axis=0)
+
+
+def pool_gradient(op, x, dy):
+    """dx of a MAX_POOL or AVERAGE_POOL from dy."""
+    x = _image(op["inputs"][0], x)
+    if op["opcode"] == Opcode.MAX_POOL:
+        where = _pool_parts(op, x, -np.inf).argmax(axis=0)
+        shares = [dy * (where == i) for i in range(where.max() + 1)]
+    else:
+        inside = ~np.isnan(_pool_parts(op, x * 0, np.nan))
+        shares = list(dy * inside / inside.sum(axis=0))
+    dx = None
+    dims = _pool_dims(op)
+    for (_, whole, at), share in zip(_windows(x, **dims, fill=0), shares, strict=False):
+        dx = np.zeros_like(whole) if dx is None else dx
+        dx[at] += share
+    top, left = dims["top"], dims["left"]
+    return dx[:, top : top + x.shape[1], left : left + x.shape[2]]
+
+
 # ---- losses: predictions, and the loss of each row ------------------------------------------
 
 

@@ -35,6 +35,10 @@ cpdef enum Optimizer:
     SGD
     ADAM
 
+cpdef enum Algorithm:   # of a convolution, chosen by the CPU's lowering
+    DIRECT
+    WINOGRAD            # float32 only
+
 cpdef enum Phase:       # bits: an op takes part in some of them
     TRAIN = 1
     PREDICT = 2
@@ -131,7 +135,7 @@ cdef packed struct Op:
     int32_t dims[MAX_DIMS]
     double attributes[MAX_ATTRIBUTES]
     int32_t stream                          # of random numbers; -1: none
-    int32_t reserved
+    int32_t algorithm                       # Algorithm
 
 
 # A named part of the flat vector of parameters, rows x columns.

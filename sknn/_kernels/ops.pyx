@@ -34,7 +34,7 @@ OP_DTYPE = np.dtype([
     ("segments", "i4", MAX_SEGMENTS), ("parameters", "i8", MAX_SEGMENTS),
     ("state", "i8"), ("statistics", "i8"), ("workspace", "i8"),
     ("dims", "i4", MAX_DIMS), ("attributes", "f8", MAX_ATTRIBUTES),
-    ("stream", "i4"), ("reserved", "i4"),
+    ("stream", "i4"), ("algorithm", "i4"),
 ])
 
 SEGMENT_DTYPE = np.dtype([

@@ -13,12 +13,16 @@ from sknn._lowering import lower_for_cpu
 from sknn._validation import prepare_X
 from sknn.layers import (
     Activation,
+    AveragePool,
     BatchNorm,
     Concatenate,
+    Conv,
     Dense,
     Dropout,
     Flatten,
+    GlobalAveragePool,
     LayerNorm,
+    MaxPool,
     Residual,
     sequential,
 )
@@ -133,6 +137,12 @@ def network_cases():
     yield network((5, 2), LayerNorm(), BatchNorm(), Activation("tanh"), loss=mse)
     yield network((3, 4, 5), BatchNorm(), Dropout(0.3, spatial=True), Residual([LayerNorm()]))
     yield network((2, 3, 17), Concatenate([BatchNorm(), LayerNorm()]), Flatten(), loss=mse)
+    yield network((6, 7, 2), Conv(5, activation="tanh"), MaxPool(), Conv(4, 2), Flatten())
+    yield network((5, 6, 1), Conv(17, activation="relu"), MaxPool(), Dense(3, "tanh"))
+    yield network((5, 4, 3), Conv(4), MaxPool(padding="same"), Residual([Conv(4, strides=1)]))
+    yield network((9, 3), Conv(4, 5, strides=2, activation="tanh"), AveragePool(3, strides=1))
+    yield network((4, 4, 4), Conv(8, groups=2, dilation=2), BatchNorm(), GlobalAveragePool())
+    yield network((4, 5, 16), Conv(16), Conv(16, activation="relu"), MaxPool(), loss=mse)
 
 
 def all_cases():

@@ -24,10 +24,13 @@ include "dense_csr.pxi"
 include "combine.pxi"
 include "dropout.pxi"
 include "norm.pxi"
+include "pool.pxi"
+include "conv.pxi"
 include "loss.pxi"
 include "gather.pxi"
 include "optimizer.pxi"
 include "random.pxi"
+include "single.pxi"
 
 # the table as the executor takes it
 table = PyCapsule_New(&TABLE, b"sknn.Kernels", NULL)

@@ -1,0 +1,278 @@
+// Convolution, its input's gradient and its weights' gradient, from tiles of sums. Zeros around an
+// image are read from a copy in the thread's workspace, of some images at once.
+#pragma once
+#include "conv_tile.h"
+
+namespace sknn {
+
+// ---- forward ---------------------------------------------------------------------------------
+
+// y = x * W + b                     x (n, height, width, channels), y (n, ...)
+template<class T>
+void conv_forward(const Conv& s, const T* x, ptrdiff_t x_image, const T* w, const T* bias, T* y,
+                  ptrdiff_t y_image, uint8_t* positions, ptrdiff_t n_images, bool relu,
+                  T* workspace) {
+    const Padded p = padded_input(s);
+    const ptrdiff_t channels = s.group_channels(), filters = s.group_filters();
+    const ptrdiff_t n = s.taps() * channels, size = p.size(s.channels);
+    const ptrdiff_t at_once = images_at_once(s, size), panels = panels_size<T>(n, filters);
+    Workspace<T> work{workspace};
+    T* packed = work.take(s.groups * panels);
+    int32_t* offsets = work.take_integers(n);
+    T* images = p.copied ? work.take(at_once * size) : nullptr;
+    for (ptrdiff_t g = 0; g < s.groups; ++g)
+        pack_rows(packed + g * panels, n, 0, Factor<T>{w + g * filters, s.filters, 1}, n, filters);
+    for (ptrdiff_t a = 0, t = 0; a < s.kernel_h; ++a)
+        for (ptrdiff_t b = 0; b < s.kernel_w; ++b)
+            for (ptrdiff_t c = 0; c < channels; ++c)
+                offsets[t++] = static_cast<int32_t>(
+                    (a * s.dilation_h * p.width + b * s.dilation_w) * s.channels + c);
+    if (p.copied) fill_zero(images, at_once * size);
+    const Source<T> source{x, x_image, s.height, s.width, s.channels, nullptr, 0};
+    Sums<T> sums{offsets, n, s.stride_h * p.width * s.channels, s.stride_w * s.channels,
+                 s.out_width / (s.pool ? 2 : 1) * s.filters, s.filters, s.out_height, s.out_width,
+                 filters, nullptr, nullptr, relu, false, s.pool};
+    for (ptrdiff_t i = 0; i < n_images; i += at_once) {
+        const ptrdiff_t m = n_images - i < at_once ? n_images - i : at_once;
+        const T* from = x + i * x_image;
+        for (ptrdiff_t j = 0; p.copied && j < m; ++j)
+            copy_inside(images + j * size, p, source, i + j);
+        for (ptrdiff_t g = 0; g < s.groups; ++g) {
+            uint8_t* at = positions ? positions + i * s.positions_image + g * filters : nullptr;
+            sums.weights = packed + g * panels;
+            sums.bias = bias ? bias + g * filters : nullptr;
+            sum_images(sums, (p.copied ? images : from) + g * channels, p.copied ? size : x_image,
+                       y + i * y_image + g * filters, y_image, at, s.positions_image, m);
+        }
+    }
+}
+
+// ---- gradient of the input ---------------------------------------------------------------------
+
+// The taps that reach x at (row, column) and every stride from there: f(tap, distance in dy).
+template<class F>
+void for_taps_of_phase(const Conv& s, const Padded& p, ptrdiff_t row, ptrdiff_t column, F f) {
+    for (ptrdiff_t a = s.kernel_h - 1; a >= 0; --a)
+        for (ptrdiff_t b = s.kernel_w - 1; b >= 0; --b) {
+            const ptrdiff_t i = row + s.pad_top - a * s.dilation_h;
+            const ptrdiff_t j = column + s.pad_left - b * s.dilation_w;
+            if (i % s.stride_h == 0 && j % s.stride_w == 0)
+                f(a * s.kernel_w + b, ((p.top + i / s.stride_h) * p.width
+                                       + p.left + j / s.stride_w) * s.filters);
+        }
+}
+
+// The distances and weights of one phase, if they are to be packed; how many.
+template<class T>
+ptrdiff_t pack_phase(const Conv& s, const Padded& p, ptrdiff_t row, ptrdiff_t column, const T* w,
+                     int32_t* offsets, T* packed, bool packing) {
+    const ptrdiff_t channels = s.group_channels(), filters = s.group_filters();
+    ptrdiff_t n = 0, first = 0;
+    for_taps_of_phase(s, p, row, column, [&](ptrdiff_t, ptrdiff_t) { n += filters; });
+    if (!packing) return n;
+    const ptrdiff_t panels = panels_size<T>(n, channels);
+    for_taps_of_phase(s, p, row, column, [&](ptrdiff_t tap, ptrdiff_t at) {
+        for (ptrdiff_t k = 0; k < filters; ++k)
+            offsets[first + k] = static_cast<int32_t>(at + k);
+        const T* from = w + tap * channels * s.filters;
+        for (ptrdiff_t g = 0; g < s.groups; ++g)
+            pack_rows(packed + g * panels, n, first, Factor<T>{from + g * filters, 1, s.filters},
+                      filters, channels);
+        first += filters;
+    });
+    return n;
+}
+
+// dx = dy * flipped W, or added to it; g is dy or, pooled, its gradient
+template<class T>
+void conv_backward(const Conv& s, T* dx, ptrdiff_t x_image, const T* w, const T* g,
+                   ptrdiff_t y_image, const uint8_t* positions, ptrdiff_t n_images,
+                   bool accumulate, T* workspace) {
+    Padded p = padded_gradient(s);
+    p.copied |= s.pool;
+    const ptrdiff_t channels = s.group_channels(), filters = s.group_filters();
+    const ptrdiff_t n = s.taps() * filters, size = p.size(s.filters);
+    const ptrdiff_t at_once = images_at_once(s, size);
+    Workspace<T> work{workspace};
+    T* all_packed = work.take(s.groups * panels_size<T>(n, channels));
+    int32_t* all_offsets = work.take_integers(n);
+    T* images = p.copied ? work.take(at_once * size) : nullptr;
+    if (p.copied) fill_zero(images, at_once * size);
+    const Source<T> source{g, y_image, s.out_height, s.out_width, s.filters, positions,
+                               s.positions_image};
+    for (ptrdiff_t i = 0; i < n_images; i += at_once) {
+        const ptrdiff_t m = n_images - i < at_once ? n_images - i : at_once;
+        const T* from = g + i * y_image;
+        for (ptrdiff_t j = 0; p.copied && j < m; ++j)
+            copy_inside(images + j * size, p, source, i + j);
+        T* packed = all_packed;
+        int32_t* offsets = all_offsets;
+        for (ptrdiff_t row = 0; row < s.stride_h && row < s.height; ++row)
+            for (ptrdiff_t column = 0; column < s.stride_w && column < s.width; ++column) {
+                Sums<T> sums{offsets, 0, p.width * s.filters, s.filters,
+                             s.stride_h * s.width * s.channels, s.stride_w * s.channels,
+                             ceil_div(s.height - row, s.stride_h),
+                             ceil_div(s.width - column, s.stride_w),
+                             channels, nullptr, nullptr, false, accumulate, false};
+                sums.n = pack_phase(s, p, row, column, w, offsets, packed, i == 0);
+                const ptrdiff_t panels = panels_size<T>(sums.n, channels);
+                T* to = dx + i * x_image + (row * s.width + column) * s.channels;
+                for (ptrdiff_t k = 0; k < s.groups; ++k) {
+                    sums.weights = packed + k * panels;
+                    sum_images(sums, (p.copied ? images : from) + k * filters,
+                               p.copied ? size : y_image, to + k * channels, x_image,
+                               nullptr, 0, m);
+                }
+                offsets += sums.n;
+                packed += s.groups * panels;
+            }
+    }
+}
+
+// ---- gradient of the weights -------------------------------------------------------------------
+
+// Pixels of images, in x and in dy
+struct Pixels {
+    ptrdiff_t n_images, height, width;
+    ptrdiff_t x_image, x_row, x_pixel, dy_image, dy_row, dy_pixel;
+};
+
+// dw = sum over pixels of ROWS inputs by VECTORS vectors of dy, or added to it
+template<class T, int ROWS, int VECTORS> __attribute__((noinline))
+void outer_tile(const Pixels& s, const T* x, const T* dy, T* dw, ptrdiff_t ld, ptrdiff_t columns,
+                bool accumulate) {
+    constexpr int LANES = Vector<T>::lanes;
+    VectorOf<T> sum[ROWS][VECTORS];
+    const ptrdiff_t last = columns - (VECTORS - 1) * LANES;
+    const auto add = [&]<bool WHOLE>() __attribute__((always_inline)) {
+#pragma GCC unroll 16
+        for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; ++v) sum[r][v] = VectorOf<T>{};
+        const ptrdiff_t x_pixel = s.x_pixel, dy_pixel = s.dy_pixel, width = s.width;
+        for (ptrdiff_t b = 0; b < s.n_images; ++b)
+            for (ptrdiff_t i = 0; i < s.height; ++i) {
+                const T* from = x + b * s.x_image + i * s.x_row;
+                const T* g = dy + b * s.dy_image + i * s.dy_row;
+                for (ptrdiff_t j = 0; j < width; ++j, from += x_pixel, g += dy_pixel) {
+                    VectorOf<T> d[VECTORS];
+#pragma GCC unroll 4
+                    for (int v = 0; v < VECTORS; ++v)
+                        d[v] = WHOLE || v + 1 < VECTORS ? load(g + v * LANES)
+                                                        : load(g + v * LANES, last);
+#pragma GCC unroll 16
+                    for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 4
+                        for (int v = 0; v < VECTORS; ++v) sum[r][v] += from[r] * d[v];
+                }
+            }
+    };
+    if (last == LANES) add.template operator()<true>();
+    else add.template operator()<false>();
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; ++v) {
+            T* out = dw + r * ld + v * LANES;
+            if (v + 1 < VECTORS || last == LANES)
+                store(out, accumulate ? load(out) + sum[r][v] : sum[r][v]);
+            else
+                store(out, accumulate ? load(out, last) + sum[r][v] : sum[r][v], last);
+        }
+}
+
+template<class T>
+using OuterTile = void (*)(const Pixels&, const T*, const T*, T*, ptrdiff_t, ptrdiff_t, bool);
+
+template<class T, int VECTORS, int... I>
+OuterTile<T> outer_tile_of(ptrdiff_t rows, std::integer_sequence<int, I...>) {
+    static constexpr OuterTile<T> TILES[] = {outer_tile<T, I + 1, VECTORS>...};
+    return TILES[rows - 1];
+}
+template<class T> OuterTile<T> choose_outer_tile(ptrdiff_t rows, int vectors) {
+    constexpr std::make_integer_sequence<int, TILE_ROWS> all;
+    return vectors == 1 ? outer_tile_of<T, 1>(rows, all)
+                        : outer_tile_of<T, TILE_VECTORS>(rows, all);
+}
+
+// dw (taps, channels of a group; filters) of one group
+template<class T>
+void sum_outer(const Conv& s, const Padded& p, const Pixels& pixels, const T* x, const T* dy,
+               T* dw, bool accumulate) {
+    constexpr ptrdiff_t LANES = Vector<T>::lanes, WIDTH = TILE_VECTORS * LANES;
+    const ptrdiff_t channels = s.group_channels(), filters = s.group_filters();
+    // inputs that lie in one piece
+    const bool rows = s.dilation_w == 1 && s.groups == 1;
+    const ptrdiff_t length = rows ? s.kernel_w * channels : channels;
+    const ptrdiff_t blocks = ceil_div(length, TILE_ROWS), pieces = s.taps() * channels / length;
+    for (ptrdiff_t k = 0; k < filters; k += WIDTH) {
+        const ptrdiff_t columns = filters - k < WIDTH ? filters - k : WIDTH;
+        for (ptrdiff_t piece = 0; piece < pieces; ++piece) {
+            const ptrdiff_t a = rows ? piece : piece / s.kernel_w;
+            const ptrdiff_t b = rows ? 0 : piece % s.kernel_w;
+            const T* from = x + (a * s.dilation_h * p.width + b * s.dilation_w) * s.channels;
+            for (ptrdiff_t block = 0; block < blocks; ++block) {
+                const ptrdiff_t first = length * block / blocks;
+                const ptrdiff_t n = length * (block + 1) / blocks - first;
+                choose_outer_tile<T>(n, columns > LANES ? TILE_VECTORS : 1)(
+                    pixels, from + first, dy + k, dw + (piece * length + first) * s.filters + k,
+                    s.filters, columns, accumulate);
+            }
+        }
+    }
+}
+
+// dW = x' dy over n images, or added to it; g is dy or, pooled, its gradient
+template<class T>
+void conv_gradient(const Conv& s, const T* x, ptrdiff_t x_image, T* dw, const T* g,
+                   ptrdiff_t y_image, const uint8_t* positions, ptrdiff_t n_images,
+                   bool accumulate, T* workspace) {
+    const Padded p = padded_input(s), q{s.out_height, s.out_width, 0, 0, s.pool};
+    const ptrdiff_t size = p.size(s.channels), y_size = q.size(s.filters);
+    const ptrdiff_t at_once = images_at_once(s, size + y_size);
+    Workspace<T> work{workspace};
+    T* images = p.copied ? work.take(at_once * size) : nullptr;
+    T* gradients = s.pool ? work.take(at_once * y_size) : nullptr;
+    if (p.copied) fill_zero(images, at_once * size);
+    const Source<T> x_source{x, x_image, s.height, s.width, s.channels, nullptr, 0};
+    const Source<T> y_source{g, y_image, s.out_height, s.out_width, s.filters, positions,
+                               s.positions_image};
+    if (!n_images && !accumulate) fill_zero(dw, s.taps() * s.group_channels() * s.filters);
+    for (ptrdiff_t i = 0; i < n_images; i += at_once) {
+        const ptrdiff_t m = n_images - i < at_once ? n_images - i : at_once;
+        const T *from = x + i * x_image, *dy = g + i * y_image;
+        for (ptrdiff_t j = 0; p.copied && j < m; ++j)
+            copy_inside(images + j * size, p, x_source, i + j);
+        for (ptrdiff_t j = 0; s.pool && j < m; ++j)
+            copy_inside(gradients + j * y_size, q, y_source, i + j);
+        const Pixels pixels{m, s.out_height, s.out_width,
+                            p.copied ? size : x_image, s.stride_h * p.width * s.channels,
+                            s.stride_w * s.channels, s.pool ? y_size : y_image,
+                            s.out_width * s.filters, s.filters};
+        for (ptrdiff_t k = 0; k < s.groups; ++k)
+            sum_outer(s, p, pixels, (p.copied ? images : from) + k * s.group_channels(),
+                      (s.pool ? gradients : dy) + k * s.group_filters(),
+                      dw + k * s.group_filters(), accumulate || i > 0);
+    }
+}
+
+// ---- workspace ---------------------------------------------------------------------------------
+
+// elements that the three of them need at most
+template<class T> ptrdiff_t conv_workspace(const Conv& s) {
+    const Padded p = padded_input(s), q = padded_gradient(s);
+    const ptrdiff_t channels = s.group_channels(), filters = s.group_filters();
+    const ptrdiff_t x_size = p.size(s.channels), y_size = q.size(s.filters);
+    const ptrdiff_t out = s.out_height * s.out_width * s.filters;
+    const ptrdiff_t n = s.taps() * channels, m = s.taps() * filters;
+    const ptrdiff_t forward = s.groups * panels_size<T>(n, filters) + n
+                              + images_at_once(s, x_size) * x_size;
+    const ptrdiff_t backward = s.groups * panels_size<T>(m, channels) + m
+                               + images_at_once(s, y_size) * y_size;
+    const ptrdiff_t gradient = images_at_once(s, x_size + out) * (x_size + out);
+    ptrdiff_t most = forward > backward ? forward : backward;
+    if (gradient > most) most = gradient;
+    return most + 4 * 16;               // parts begin at multiples of 16
+}
+
+}  // namespace sknn
