@@ -78,10 +78,9 @@ def make_optimizer(estimator, parameters):
 """
 LAYER = """
 
-@dataclass(frozen=True)
-class Bottleneck:
-    narrow: int
-    wide: int
+class Bottleneck(Layer):
+    def __init__(self, narrow, wide):
+        self.narrow, self.wide = narrow, wide
 
     def emit(self, builder, x, name):
         return Dense(self.wide, "softsign").emit(
