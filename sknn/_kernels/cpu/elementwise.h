@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include "formulas.h"
+#include "tiles.h"
 
 #define SKNN_LOOP __attribute__((noinline))
 
@@ -171,9 +172,45 @@ void loss_gradient(T* __restrict g, const T* __restrict p, const void* y,
     }
 }
 
+// The same where a row is at most a vector long: as many rows as a vector has elements at once,
+// each in a lane.
+template<class T> SKNN_LOOP
+void softmax_narrow(T* p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
+    constexpr int ROWS = Vector<T>::lanes;
+    alignas(64) T column[ROWS][ROWS] = {}, largest[ROWS], sum[ROWS];
+    for (ptrdiff_t i = 0; i < n; i += ROWS, p += ROWS * ld) {
+        const ptrdiff_t rows = n - i < ROWS ? n - i : ROWS;
+        transpose(column[0], ROWS, p, ld, rows, m, false);
+        #pragma omp simd
+        for (int k = 0; k < ROWS; ++k) largest[k] = column[0][k];
+        for (ptrdiff_t j = 1; j < m; ++j) {
+            #pragma omp simd
+            for (int k = 0; k < ROWS; ++k)
+                largest[k] = column[j][k] > largest[k] ? column[j][k] : largest[k];
+        }
+        #pragma omp simd
+        for (int k = 0; k < ROWS; ++k) sum[k] = 0;
+        for (ptrdiff_t j = 0; j < m; ++j) {
+            #pragma omp simd
+            for (int k = 0; k < ROWS; ++k) {
+                column[j][k] = exp(column[j][k] - largest[k]);
+                sum[k] += column[j][k];
+            }
+        }
+        #pragma omp simd
+        for (int k = 0; k < ROWS; ++k) sum[k] = T(1) / sum[k];
+        for (ptrdiff_t j = 0; j < m; ++j) {
+            #pragma omp simd
+            for (int k = 0; k < ROWS; ++k) column[j][k] *= sum[k];
+        }
+        transpose(p, ld, column[0], ROWS, m, rows, false);
+    }
+}
+
 // p = softmax(p), row by row        p (n, m)
 template<class T> SKNN_LOOP
 void softmax(T* __restrict p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
+    if (HAVE_TILES && n >= FEW && m <= Vector<T>::lanes) return softmax_narrow(p, n, m, ld);
     const auto larger = [](T a, T b) { return a > b ? a : b; };
     const ptrdiff_t whole = m / LANES * LANES;
     for (ptrdiff_t i = 0; i < n; ++i, p += ld) {
