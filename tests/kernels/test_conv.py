@@ -31,7 +31,7 @@ def convolution(shape, filters, kernel=(3, 3), stride=(1, 1), dilation=(1, 1), p
         sides = zip((height, width), before, after, span, stride, strict=True)
         out = [(n + p + q - k) // s + 1 for n, p, q, k, s in sides]
     dims = (*kernel, *stride, *dilation, *before, groups, *out, pool)
-    y = tuple(n // pool for n in out) + (filters,)
+    y = (*(n // pool for n in out), filters)
     images = Images(
         Opcode.CONV, shape, y, dims, weights=(kernel[0] * kernel[1] * channels // groups, filters),
         positions=pool == 2, **arguments,

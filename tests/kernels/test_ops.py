@@ -3,6 +3,8 @@
 Nothing here names an op: what the enumerations hold is tested.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -56,17 +58,26 @@ def state_of(case, dtype):
     return case.state().astype(dtype) if case.program.n_state else None
 
 
+@lru_cache
+def expected_of(index, n):
+    """Loss and gradient of a network by the reference, and its predictions."""
+    case = NETWORKS[index]
+    X, y, weights = case.data(n)
+    batch = case.program, case.parameters(), X, y, weights
+    state = state_of(case, np.float64)
+    _, loss = reference.walk(*batch, state=state)
+    gradient = reference.finite_differences(*batch, state=state)
+    predictions, _ = reference.walk(case.predicts, case.parameters(), X, state=state)
+    return loss, gradient, predictions
+
+
 @each_network
 @each_dtype
 @pytest.mark.parametrize("n", [1, 2, 7])
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 def test_networks(memory, case, dtype, n, n_threads):
     """One minibatch: the loss, and the gradient by finite differences; and predictions."""
-    X, y, weights = case.data(n)
-    batch = X, y, weights
-    parameters, state = case.parameters(), state_of(case, np.float64)
-    _, expected_loss = reference.walk(case.program, parameters, *batch, state=state)
-    expected = reference.finite_differences(case.program, parameters, *batch, state=state)
+    expected_loss, expected, expected_predictions = expected_of(NETWORKS.index(case), n)
     loss, gradient = gradient_of(memory, case, dtype, n, n, n_threads)
     tolerance = 40 * TOLERANCE[dtype]
     assert loss == pytest.approx(expected_loss, rel=tolerance, abs=n * tolerance)
@@ -75,13 +86,13 @@ def test_networks(memory, case, dtype, n, n_threads):
     _, again = gradient_of(memory, case, dtype, n, n, n_threads)
     np.testing.assert_array_equal(gradient, again)
 
-    expected, _ = reference.walk(case.predicts, parameters, X, state=state)
+    X, y, _ = case.data(n)
     X, _ = as_dtype(case, X, y, dtype)
     predicted = executor.predict(
-        case.predicts, parameters.astype(dtype), X, n_threads=n_threads,
+        case.predicts, case.parameters().astype(dtype), X, n_threads=n_threads,
         state=state_of(case, dtype),
     )  # fmt: skip
-    np.testing.assert_allclose(predicted, expected, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(predicted, expected_predictions, rtol=tolerance, atol=tolerance)
 
 
 @each_case
