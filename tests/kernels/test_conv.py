@@ -23,8 +23,8 @@ def convolution(shape, filters, kernel=(3, 3), stride=(1, 1), dilation=(1, 1), p
     span = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     if padding == "same":
         out = [-(-n // s) for n, s in zip((height, width), stride, strict=True)]
-        total = [max(0, (o - 1) * s + k - n)
-                 for o, s, k, n in zip(out, stride, span, (height, width), strict=True)]  # fmt: skip
+        sides = zip(out, stride, span, (height, width), strict=True)
+        total = [max(0, (o - 1) * s + k - n) for o, s, k, n in sides]
         before = [t // 2 for t in total]
     else:
         before, after = (padding[:2], padding[2:]) if padding != "valid" else ((0, 0), (0, 0))
