@@ -18,6 +18,15 @@ from sknn._compat import (
     StrOptions,
     _fit_context,
 )
+from sknn._device import (
+    check_device_X,
+    check_device_X_y,
+    choose_device,
+    is_on_gpu,
+    predict_on_gpu,
+    predicting_device,
+    to_host,
+)
 from sknn._kernels.cpu.executor import predict
 from sknn._kernels.ops import Optimizer, Phase
 from sknn._lbfgs import Objective, minimize
@@ -108,6 +117,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
         "normalization": [StrOptions(set(NORMALIZATIONS)), None],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "device": [str, None],
+        "matmul_precision": [StrOptions({"float32", "tf32", "bfloat16"})],
     }
 
     @abstractmethod
@@ -145,7 +156,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training data. A C-ordered array of float64, float32 or uint8 is read where it
-            lies; a CSR or CSC matrix is never made dense.
+            lies; a CSR or CSC matrix is never made dense; a CuPy array trains on its GPU.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Class labels or a label indicator matrix in classification, numbers in regression.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -187,6 +198,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         """Check and allocate all that a fit takes; what then trains, as a function."""
         hidden_layer_sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
         dropout = check_dropout(self.dropout, len(hidden_layer_sizes))
+        gpu = choose_device(self.device, X)
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         given = {"X": X, "y": y}
         if sample_weight is not None:
@@ -196,7 +208,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
             raise ValueError("partial_fit does not support early_stopping=True")
         dtype = self._choose_dtype(X, first_pass)
         targets, n_outputs = self._encode(y, dtype)
-        weights = self._weigh(y, check_weights(sample_weight, X))
+        weights = self._weigh(y, check_weights(to_host(sample_weight), X))
         data = Data(prepare_X(X, dtype), targets, weights)
         random_state = check_random_state(self.random_state)
         if first_pass:
@@ -211,7 +223,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
             parameters = get_parameters(self, self._program()).astype(dtype, copy=False)
             state = self._state if self._state is None else self._state.astype(dtype, copy=False)
         solver = self._lbfgs if self.solver == "lbfgs" else self._stochastic
-        return solver(parameters, state, data, random_state, given, first_pass, incremental)
+        return solver(parameters, state, data, random_state, given, first_pass, incremental, gpu)
 
     def _check_same_outputs(self, n_outputs, loss):
         """Refuse to go on with targets or a loss that the fitted network has no outputs for."""
@@ -230,7 +242,12 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _check_X_y(self, X, y, incremental, reset):
         numeric = isinstance(self, RegressorMixin)
-        X, y = check_data(self, X, y=y, multi_output=True, y_numeric=numeric, reset=reset)
+        if is_on_gpu(X):
+            X, y = check_device_X_y(self, X, y, numeric, reset)
+        else:
+            X, y = check_data(
+                self, X, y=to_host(y), multi_output=True, y_numeric=numeric, reset=reset
+            )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         y, loss = self._check_y(y, incremental, reset)
@@ -255,7 +272,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
             if self.solver in STOCHASTIC_SOLVERS:
                 reset_progress(self)
 
-    def _stochastic(self, parameters, state, data, random_state, given, first_pass, incremental):
+    def _stochastic(self, parameters, state, data, random_state, given, first_pass, incremental,
+                    gpu):  # fmt: skip
         trainer = Trainer(
             self,
             self._program(),
@@ -263,6 +281,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
             state,
             data,
             random_state,
+            gpu=gpu,
             incremental=incremental,
             keep_initial=first_pass,
         )
@@ -277,7 +296,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
 
         return train
 
-    def _lbfgs(self, parameters, state, data, random_state, given, first_pass, incremental):
+    def _lbfgs(self, parameters, state, data, random_state, given, first_pass, incremental, gpu):
         program = self._program()
         if program.is_random or program.n_state:
             raise ValueError(
@@ -285,7 +304,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
                 "and batch normalization do not give. Use solver='adam' or 'sgd', or "
                 "dropout=0 and normalization=None or 'layer'."
             )
-        objective = Objective(program, data, parameters.dtype, self.alpha, self.n_threads)
+        objective = Objective(self, program, data, parameters.dtype, gpu)
 
         def train():
             self._start(parameters, state, first_pass)
@@ -324,6 +343,11 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _forward(self, X):
         """Outputs of the network, (n_samples, n_outputs), after the link."""
+        gpu = predicting_device(self.device, X)
+        if gpu is not None:
+            check_is_fitted(self)
+            check = check_device_X if is_on_gpu(X) else check_data
+            return self._run(check(self, X, reset=False), gpu=gpu)
         if may_skip_checks(self, X):
             outputs = self._run(X, check=True)
             if outputs is not None:
@@ -331,7 +355,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         check_is_fitted(self)
         return self._run(check_data(self, X, reset=False))
 
-    def _run(self, X, check=False):
+    def _run(self, X, check=False, gpu=None):
         """Outputs for a valid X; with ``check`` None if a number in it is not finite."""
         program = self._program()
         parameters = get_parameters(self, program)
@@ -341,6 +365,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
             parameters = parameters.astype(dtype, copy=False)
         if not check:
             X = prepare_X(X, parameters.dtype)
+        if gpu is not None:
+            return predict_on_gpu(self, program, parameters, X, gpu)
         state = self._state
         if state is not None:
             state = state.astype(parameters.dtype, copy=False)

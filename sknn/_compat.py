@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_n_features, _check_sample_weight, _check_y
 from threadpoolctl import ThreadpoolController
 
 __all__ = [
@@ -24,9 +24,11 @@ __all__ = [
     "Options",
     "SparseCoefMixin",
     "StrOptions",
+    "_check_n_features",
     "_check_optimize_result",
     "_check_partial_fit_first_call",
     "_check_sample_weight",
+    "_check_y",
     "_fit_context",
     "_get_additional_lbfgs_options_dict",
     "effective_n_threads",

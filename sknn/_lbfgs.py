@@ -6,23 +6,16 @@ import numpy as np
 import scipy.optimize
 
 from sknn._compat import _check_optimize_result, _get_additional_lbfgs_options_dict
-from sknn._kernels.cpu.executor import Executor
-from sknn._lowering import lower_for_cpu
-from sknn._validation import CSR
-
-# rows whose values are held at once, beyond which memory grows and speed does not
-EVALUATE_ROWS = 1024
+from sknn._device import evaluation_rows, make_executor
 
 
 class Objective:
     """Penalised mean loss of all rows and its gradient, as functions of the flat vector."""
 
-    def __init__(self, program, data, dtype, alpha, n_threads):
-        self.program = lower_for_cpu(program, isinstance(data.X, CSR))
-        self.alpha, self.dtype = alpha, dtype
-        capacity = min(data.n_samples, EVALUATE_ROWS)
-        self.executor = Executor(self.program, dtype=dtype, capacity=capacity, n_threads=n_threads)
-        self.executor.bind(data.X, data.targets, data.weights)
+    def __init__(self, estimator, program, data, dtype, gpu):
+        self.program, self.dtype, self.alpha = program, dtype, estimator.alpha
+        capacity = evaluation_rows(gpu, data.n_samples)
+        self.executor = make_executor(estimator, program, data, dtype, capacity, gpu)
         self.order = np.arange(data.n_samples)
         self.weight_sum = data.n_samples if data.weights is None else data.weights.sum()
 

@@ -85,7 +85,12 @@ class LabelEncoder:
         return np.ascontiguousarray(positive, dtype=dtype).reshape(-1, 1)
 
     def decode(self, probabilities):
-        """Predicted labels, as ``LabelBinarizer.inverse_transform`` gives them."""
+        """Predicted labels, as ``LabelBinarizer.inverse_transform`` gives them.
+
+        Of a CuPy array they are one, too, unless labels are no numbers.
+        """
+        if not isinstance(probabilities, np.ndarray):
+            return self._decode_on_gpu(probabilities)
         if self.kind == "multiclass":
             return self.classes_[largest_columns(probabilities)]
         chosen = probabilities > 0.5
@@ -94,6 +99,19 @@ class LabelEncoder:
         if self.binarizer.sparse_input_:
             return self.binarizer.inverse_transform(probabilities)
         return chosen.astype(np.intp)
+
+    def _decode_on_gpu(self, probabilities):
+        if self.is_multilabel:
+            return (probabilities > 0.5).astype(np.intp)
+        if self.kind == "multiclass":
+            indices = probabilities.argmax(axis=1)
+        else:
+            indices = (probabilities.ravel() > 0.5).astype(np.intp)
+        classes = self.classes_
+        if classes.dtype.kind not in "biuf":
+            return classes.take(indices.get(), mode="clip")
+        # like= makes an array of the same library
+        return np.asarray(classes, like=probabilities)[indices.clip(0, len(classes) - 1)]
 
     def accuracy(self, probabilities, targets, weights):
         """The share of rows predicted right (of a multilabel row, all of it)."""

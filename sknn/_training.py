@@ -2,16 +2,16 @@
 
 import warnings
 from contextlib import contextmanager
+from numbers import Integral
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from sknn._kernels.cpu.executor import Executor, predict, shuffle
-from sknn._kernels.ops import Phase
-from sknn._lowering import lower_for_cpu
+from sknn._device import make_executor
+from sknn._orders import Orders
 from sknn._state import reconstruction, set_parameters
-from sknn._validation import CSR, choose_batch_size
+from sknn._validation import choose_batch_size
 from sknn.optimizers import make_optimizer
 
 LARGEST_SEED = np.iinfo(np.int32).max
@@ -102,31 +102,33 @@ class Trainer:
         Running statistics, which are changed in place.
     data : Data
     random_state : RandomState
+    gpu : int or None
+        The GPU that trains; None is the CPU.
     incremental : bool
         One epoch that continues the last optimizer, as ``partial_fit`` does.
     keep_initial : bool
         Whether the initial weights are the best until a score says otherwise.
     """
 
-    def __init__(self, estimator, program, parameters, state, data, random_state, *,
+    def __init__(self, estimator, program, parameters, state, data, random_state, *, gpu,
                  incremental, keep_initial):  # fmt: skip
         self.estimator, self.data, self.random_state = estimator, data, random_state
         self.parameters, self.state, self.incremental = parameters, state, incremental
         self.split = Split(estimator, data, random_state)
         self.batch_size = choose_batch_size(estimator.batch_size, len(self.split.train))
-        sparse = isinstance(data.X, CSR)
-        self.program = lower_for_cpu(program, sparse)
-        self.predicts = lower_for_cpu(program, sparse, Phase.PREDICT)
-        self.executor = Executor(
-            self.program, dtype=parameters.dtype, capacity=self.batch_size,
-            n_threads=estimator.n_threads,
-        )  # fmt: skip
+        self.program = program
         seed = random_state.randint(LARGEST_SEED) if program.is_random else 0
-        self.executor.bind(data.X, data.targets, data.weights, state=state, seed=seed)
+        self.executor = make_executor(
+            estimator, program, data, parameters.dtype, self.batch_size, gpu, state, seed
+        )
         self.optimizer = getattr(estimator, "_optimizer", None)
         if not incremental or self.optimizer is None or self.optimizer.slots is None:
             self.optimizer = make_optimizer(estimator, parameters)
         self.optimizer.slots = self.optimizer.slots.astype(parameters.dtype, copy=False)
+        self.orders = Orders(
+            self.split.train, random_state, isinstance(estimator.random_state, Integral),
+            self.executor.pinned,
+        )  # fmt: skip
         self.best = self.copied() if estimator.early_stopping and keep_initial else None
 
     def copied(self):
@@ -153,6 +155,9 @@ class Trainer:
                     )
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.")
+        finally:
+            self.orders.close()
+            self.executor.fetch()
         if self.best is not None:
             set_parameters(estimator, self.program, *self.best)
 
@@ -160,7 +165,7 @@ class Trainer:
         """One pass over the training rows, and what is recorded of it."""
         estimator, order = self.estimator, self.split.train
         if estimator.shuffle:
-            shuffle(order, self.random_state)  # each epoch shuffles the last one's, as theirs
+            order = self.orders.next()
         estimator.loss_ = self.executor.train_epoch(
             self.parameters, self.optimizer, order, self.batch_size, estimator.alpha,
             in_order=not estimator.shuffle and self.split.validation is None,
@@ -174,7 +179,10 @@ class Trainer:
         if not estimator.early_stopping:
             record_loss(estimator)
         elif record_score(estimator, self.validation_score()):
+            self.executor.fetch()
             self.best = self.copied()
+        if hasattr(estimator, "_skl_callbacks"):  # which may look at coefs_
+            self.executor.fetch()
         self.optimizer.schedule.epoch_ends(estimator.t_)
 
     def reconstruct(self):
@@ -185,10 +193,9 @@ class Trainer:
     def validation_score(self):
         """Of the rows held out; NaN if a prediction is not finite."""
         rows, weights = self.split.validation, self.data.weights
-        predictions = predict(
-            self.predicts, self.parameters, self.data.X, rows, self.estimator.n_threads,
-            state=self.state,
-        )  # fmt: skip
+        predictions = self.executor.predict_rows(
+            self.program, self.parameters, rows, self.estimator.n_threads
+        )
         return self.estimator._validation_score(
             predictions, self.data.targets[rows], None if weights is None else weights[rows]
         )

@@ -88,8 +88,9 @@ def prepare_X(X, dtype):
             X.shape,
         )
     check_overflow(X, dtype, "X")
-    X = np.asarray(X)
-    if X.flags.c_contiguous and X.flags.aligned and X.dtype.isnative:
+    if not hasattr(X, "__cuda_array_interface__"):
+        X = np.asarray(X)
+    if X.flags.c_contiguous and X.dtype.isnative and getattr(X.flags, "aligned", True):
         return X
     return np.ascontiguousarray(X, dtype=dtype)
 

@@ -18,8 +18,8 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
     Minimises the log-loss by L-BFGS or by stochastic gradient descent. A drop-in for
     :class:`sklearn.neural_network.MLPClassifier`: the same parameters, the same fitted
     attributes and, for the same ``random_state``, the same numbers. What is added comes
-    after scikit-learn's parameters: ``dtype``, ``class_weight``, ``n_threads``, ``dropout``
-    and ``normalization``.
+    after scikit-learn's parameters: ``dtype``, ``class_weight``, ``n_threads``, ``dropout``,
+    ``normalization``, ``device`` and ``matmul_precision``.
 
     Parameters
     ----------
@@ -145,6 +145,18 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
           minibatch's), and so does a minibatch of one sample. Not for ``solver='lbfgs'``.
         - 'layer': the same over the units of the layer, sample by sample [5]_.
 
+    device : {'cpu', 'cuda', 'cuda:N'} or None, default=None
+        Where the network trains and predicts: on the CPU, on the first GPU of NVIDIA, or on
+        GPU N. None follows X: a CuPy array trains on its GPU, all else on the CPU. A GPU needs
+        CuPy (``pip install 'sknn[cuda13]'`` or ``'sknn[cuda12]'``). Fitted attributes are NumPy
+        arrays, and a model trained on a GPU predicts on a machine without one. Sparse X trains
+        on the CPU.
+
+    matmul_precision : {'float32', 'tf32', 'bfloat16'}, default='float32'
+        How matrix products are computed on a GPU when computing in float32: in full, or with
+        factors rounded to 11 ('tf32') or 8 bits ('bfloat16') and sums in float32, which is
+        several times as fast. The weights stay float32.
+
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
@@ -262,6 +274,8 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
         n_threads=None,
         dropout=0.0,
         normalization=None,
+        device=None,
+        matmul_precision="float32",
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -292,6 +306,8 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
             n_threads=n_threads,
             dropout=dropout,
             normalization=normalization,
+            device=device,
+            matmul_precision=matmul_precision,
         )
 
     @property
@@ -417,8 +433,8 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
     Minimises the squared error or the Poisson deviance by L-BFGS or by stochastic gradient
     descent. A drop-in for :class:`sklearn.neural_network.MLPRegressor`: the same parameters,
     the same fitted attributes and, for the same ``random_state``, the same numbers. What is
-    added comes after scikit-learn's parameters: ``dtype``, ``n_threads``, ``dropout`` and
-    ``normalization``.
+    added comes after scikit-learn's parameters: ``dtype``, ``n_threads``, ``dropout``,
+    ``normalization``, ``device`` and ``matmul_precision``.
 
     Parameters
     ----------
@@ -543,6 +559,18 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
           minibatch's), and so does a minibatch of one sample. Not for ``solver='lbfgs'``.
         - 'layer': the same over the units of the layer, sample by sample [5]_.
 
+    device : {'cpu', 'cuda', 'cuda:N'} or None, default=None
+        Where the network trains and predicts: on the CPU, on the first GPU of NVIDIA, or on
+        GPU N. None follows X: a CuPy array trains on its GPU, all else on the CPU. A GPU needs
+        CuPy (``pip install 'sknn[cuda13]'`` or ``'sknn[cuda12]'``). Fitted attributes are NumPy
+        arrays, and a model trained on a GPU predicts on a machine without one. Sparse X trains
+        on the CPU.
+
+    matmul_precision : {'float32', 'tf32', 'bfloat16'}, default='float32'
+        How matrix products are computed on a GPU when computing in float32: in full, or with
+        factors rounded to 11 ('tf32') or 8 bits ('bfloat16') and sums in float32, which is
+        several times as fast. The weights stay float32.
+
     Attributes
     ----------
     best_loss_ : float or None
@@ -658,6 +686,8 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
         n_threads=None,
         dropout=0.0,
         normalization=None,
+        device=None,
+        matmul_precision="float32",
     ):
         super().__init__(
             loss=loss,
@@ -688,6 +718,8 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
             n_threads=n_threads,
             dropout=dropout,
             normalization=normalization,
+            device=device,
+            matmul_precision=matmul_precision,
         )
 
     def _check_y(self, y, incremental, reset):

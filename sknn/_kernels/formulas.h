@@ -2,7 +2,9 @@
 // the CPU and for CUDA. Templates on the float type, no allocation, no standard header.
 // Selections are written so that NaN passes through.
 #pragma once
+#ifndef __CUDACC_RTC__
 #include <cstdint>
+#endif
 
 #ifdef __CUDACC__
 #define SKNN_FN __host__ __device__ __forceinline__
@@ -12,6 +14,14 @@
 
 namespace sknn {
 
+#ifdef __CUDACC_RTC__       // CUDA's compiler at run time brings no headers
+using int32_t = int;
+using uint8_t = unsigned char;
+using uint32_t = unsigned int;
+using int64_t = long long;
+using uint64_t = unsigned long long;
+#endif
+
 // ---- what depends on the float type -------------------------------------------------------
 
 template<class T> struct Limits;
@@ -19,21 +29,29 @@ template<> struct Limits<float> {
     using Bits = uint32_t;
     static constexpr int mantissa = 23, bias = 127;
     static constexpr float epsilon = 1.1920928955078125e-07f, tiny = 1.17549435e-38f;
-    static constexpr float infinity = __builtin_inff(), nan = __builtin_nanf("");
+    static constexpr float infinity = __builtin_bit_cast(float, 0x7f800000u);
+    static constexpr float nan = __builtin_bit_cast(float, 0x7fc00000u);
 };
 template<> struct Limits<double> {
     using Bits = uint64_t;
     static constexpr int mantissa = 52, bias = 1023;
     static constexpr double epsilon = 2.220446049250313e-16, tiny = 2.2250738585072014e-308;
-    static constexpr double infinity = __builtin_inf(), nan = __builtin_nan("");
+    static constexpr double infinity = __builtin_bit_cast(double, 0x7ff0000000000000ull);
+    static constexpr double nan = __builtin_bit_cast(double, 0x7ff8000000000000ull);
 };
 
-SKNN_FN float root(float x) { return __builtin_sqrtf(x); }
-SKNN_FN double root(double x) { return __builtin_sqrt(x); }
-SKNN_FN float magnitude(float x) { return __builtin_fabsf(x); }
-SKNN_FN double magnitude(double x) { return __builtin_fabs(x); }
-SKNN_FN float with_sign(float x, float s) { return __builtin_copysignf(x, s); }
-SKNN_FN double with_sign(double x, double s) { return __builtin_copysign(x, s); }
+#ifdef __CUDACC__
+#define SKNN_C(name) ::name
+#else
+#define SKNN_C(name) __builtin_##name
+#endif
+SKNN_FN float root(float x) { return SKNN_C(sqrtf)(x); }
+SKNN_FN double root(double x) { return SKNN_C(sqrt)(x); }
+SKNN_FN float magnitude(float x) { return SKNN_C(fabsf)(x); }
+SKNN_FN double magnitude(double x) { return SKNN_C(fabs)(x); }
+SKNN_FN float with_sign(float x, float s) { return SKNN_C(copysignf)(x, s); }
+SKNN_FN double with_sign(double x, double s) { return SKNN_C(copysign)(x, s); }
+#undef SKNN_C
 
 template<class T> SKNN_FN T clip(T x, T low, T high) {
     x = high < x ? high : x;    // one after the other, each is an instruction

@@ -1,0 +1,209 @@
+"""Which device trains and predicts, and CuPy arrays at the door.
+
+CuPy is imported only when a GPU is asked for.
+"""
+
+import re
+import weakref
+from importlib.util import find_spec
+
+import numpy as np
+
+from sknn._compat import _check_n_features, _check_y
+from sknn._kernels.cpu.executor import Executor, predict
+from sknn._kernels.ops import Phase
+from sknn._lowering import lower_for_cpu
+from sknn._validation import CSR, READ_IN_PLACE
+
+# bytes of X that are on the device at once in a prediction
+BLOCK_BYTES = 1 << 30
+# rows at once of a prediction, or of a loss over all rows: on the CPU memory grows with more
+# and speed does not; a GPU has to be filled
+EVALUATE_ROWS = 1024
+GPU_ROWS = 1 << 14
+
+
+def is_on_gpu(array):
+    """Whether it is a CuPy array, without importing CuPy."""
+    return type(array).__module__.partition(".")[0] == "cupy"
+
+
+def to_host(array):
+    """An array as NumPy's; anything else as it is."""
+    return array.get() if is_on_gpu(array) else array
+
+
+def parse_device(device):
+    """The number of the GPU that ``device`` names, None for the CPU.
+
+    Raises
+    ------
+    ValueError
+        If it is no name of a device.
+    """
+    if device == "cpu":
+        return None
+    match = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if match is None:
+        raise ValueError(
+            f"device must be None, 'cpu', 'cuda' or 'cuda:N' with the number of a GPU, "
+            f"but is {device!r}."
+        )
+    return int(match[1] or 0)
+
+
+def choose_device(device, X):
+    """The GPU that trains, None for the CPU; ``device=None`` follows X.
+
+    Raises
+    ------
+    ValueError
+        If the device cannot take X.
+    ImportError, RuntimeError
+        If there is no CuPy or no such GPU; says what to do.
+    """
+    index = parse_device("cpu" if device is None else device)
+    if is_on_gpu(X):
+        if device == "cpu":
+            raise ValueError(
+                "X is a CuPy array, but device='cpu'. Give NumPy's, cupy.asnumpy(X), or set "
+                "device to None or 'cuda'."
+            )
+        index = X.device.id
+    if index is None:
+        return None
+    if hasattr(X, "tocsr"):
+        raise ValueError(
+            f"A sparse X trains on the CPU, but device={device!r}. Use device='cpu', or give "
+            "X.toarray()."
+        )
+    from sknn._kernels.gpu.driver import check_device
+
+    check_device(index)
+    return index
+
+
+def predicting_device(device, X):
+    """The GPU that predicts: that of X, or the estimator's if there is one here, or None."""
+    if is_on_gpu(X):
+        return X.device.id
+    index = None if device is None else parse_device(device)
+    if index is None or hasattr(X, "tocsr") or find_spec("cupy") is None:
+        return None
+    try:
+        return choose_device(device, X)
+    except (ImportError, RuntimeError):  # fitted on another machine
+        return None
+
+
+# ---- CuPy arrays at the door ----------------------------------------------------------------
+
+
+def check_device_X(estimator, X, reset):
+    """A CuPy X as `check_data` would have it: two-dimensional, finite numbers.
+
+    Raises
+    ------
+    ValueError
+        With what is wrong.
+    """
+    if X.ndim != 2 or 0 in X.shape:
+        raise ValueError(
+            f"Expected a 2D array with samples and features, but X has shape {X.shape}."
+        )
+    if X.dtype not in READ_IN_PLACE:
+        X = X.astype(np.float64)
+    if X.dtype.kind == "f" and not bool(np.isfinite(X).all()):
+        raise ValueError(
+            f"Input X contains NaN or infinity. {type(estimator).__name__} takes finite numbers: "
+            "fill in or leave out what is missing, and scale what is too large."
+        )
+    _check_n_features(estimator, X, reset=reset)
+    if reset and hasattr(estimator, "feature_names_in_"):
+        del estimator.feature_names_in_
+    return X
+
+
+def check_device_X_y(estimator, X, y, numeric, reset):
+    """The same with y, which is checked on the host."""
+    X = check_device_X(estimator, X, reset)
+    y = _check_y(to_host(y), multi_output=True, y_numeric=numeric, estimator=estimator)
+    if len(y) != len(X):
+        raise ValueError(
+            "Found input variables with inconsistent numbers of samples: "
+            f"X has {len(X)}, y has {len(y)}."
+        )
+    return X, y
+
+
+# ---- executors ------------------------------------------------------------------------------
+
+
+class CpuExecutor(Executor):
+    """The CPU's, with what the GPU's has besides."""
+
+    def bind(self, X, targets=None, weights=None, state=None, seed=0):
+        super().bind(X, targets, weights, state, seed)
+        self.X, self.state = X, state
+
+    def predict_rows(self, program, parameters, rows, n_threads):
+        """Predictions of a program for rows of the bound X."""
+        program = lower_for_cpu(program, isinstance(self.X, CSR), Phase.PREDICT)
+        return predict(program, parameters, self.X, rows, n_threads, state=self.state)
+
+    # arrays that a device reads while the host goes on, of which there is none
+    pinned = None
+
+    def fetch(self):
+        """The parameters are on the host already."""
+
+
+def evaluation_rows(gpu, n_samples):
+    """Rows of which a loss over all rows has the values at once."""
+    return min(n_samples, EVALUATE_ROWS if gpu is None else GPU_ROWS)
+
+
+def make_executor(estimator, program, data, dtype, capacity, gpu, state=None, seed=0):
+    """An executor on the CPU or a GPU, with the data bound to it."""
+    if gpu is None:
+        program = lower_for_cpu(program, isinstance(data.X, CSR))
+        executor = CpuExecutor(
+            program, dtype=dtype, capacity=capacity, n_threads=estimator.n_threads
+        )
+    else:
+        executor = gpu_executor(estimator, program, dtype, capacity, gpu)
+    executor.bind(data.X, data.targets, data.weights, state, seed)
+    return executor
+
+
+def gpu_executor(estimator, program, dtype, capacity, gpu, trains=True):
+    """An executor on a GPU, which has a driver to itself."""
+    from sknn._kernels.gpu import driver
+    from sknn._kernels.gpu.executor import Executor as GpuExecutor
+
+    own = driver.take_driver(gpu)
+    try:
+        executor = GpuExecutor(
+            program, dtype=dtype, capacity=capacity, driver=own,
+            precision=estimator.matmul_precision, trains=trains,
+        )  # fmt: skip
+    except BaseException:
+        driver.give_back(own)
+        raise
+    weakref.finalize(executor, driver.give_back, own)
+    return executor
+
+
+def predict_on_gpu(estimator, program, parameters, X, gpu):
+    """Predictions where X lies: as a CuPy array for a CuPy X, else as a NumPy array."""
+    n_block = max(1, BLOCK_BYTES // max(1, X.shape[1] * X.dtype.itemsize))
+    capacity = min(len(X), GPU_ROWS, n_block)
+    executor = gpu_executor(estimator, program, parameters.dtype, capacity, gpu, trains=False)
+    if is_on_gpu(X):
+        executor.bind(X)
+        return executor.predict(parameters)
+    blocks = []
+    for first in range(0, len(X), n_block):
+        executor.bind(X[first : first + n_block])
+        blocks.append(to_host(executor.predict(parameters)))
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)

@@ -1,0 +1,1 @@
+"""The same kernels and executor in CUDA."""

@@ -1,0 +1,327 @@
+"""The device as the executor sees it: memory, launches, products and graphs, by CuPy.
+
+The tests have a driver of the same interface that runs everything on the CPU.
+"""
+
+import os
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+
+from sknn._kernels.gpu.blas import WORKSPACE_BYTES, Blas, check
+from sknn._kernels.gpu.kernels import Epilogue
+from sknn._kernels.gpu.source import CUDA_PRELUDE, THREADS, kernel_names, source
+
+INSTALL = (
+    "Install it with: pip install 'sknn[cuda13]', or 'sknn[cuda12]' for a driver of CUDA 12 "
+    "(nvidia-smi shows which)."
+)
+
+# streams beside the main one: gradients of parameters of different layers
+N_SIDES = 2
+# of a matrix product, to see how long it takes
+TIMED_LAUNCHES = 8
+
+# device -> drivers that no executor has at the moment; the process they were made in
+_idle, _process = {}, None
+
+
+def import_cupy():
+    """CuPy.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed; says what to install.
+    """
+    try:
+        import cupy
+    except ImportError as error:
+        raise ImportError(f"device='cuda' needs CuPy, which is not installed. {INSTALL}") from error
+    return cupy
+
+
+def check_device(index):
+    """Whether this process can use the GPU of that number.
+
+    Raises
+    ------
+    RuntimeError
+        If not; says why and what to do.
+    """
+    cupy = import_cupy()
+    if _process is not None and _process != os.getpid():
+        raise RuntimeError(
+            "CUDA was used before this process was forked, and does not work after that. Start "
+            "workers anew instead of forking them: joblib's backend 'loky' does "
+            "(n_jobs with parallel_config(backend='loky'))."
+        )
+    try:
+        n_devices = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise RuntimeError(
+            f"device='cuda' needs a GPU of NVIDIA with its driver, but CUDA says: {error}. "
+            "Use device='cpu', or check with nvidia-smi."
+        ) from error
+    if index >= n_devices:
+        raise RuntimeError(
+            f"device='cuda:{index}' was asked for, but there are {n_devices} GPUs here: "
+            f"take one of {', '.join(f'cuda:{i}' for i in range(n_devices)) or 'none'}."
+        )
+
+
+def take_driver(index):
+    """A driver that no other executor uses; to be given back."""
+    global _process
+    check_device(index)
+    _process = os.getpid()
+    idle = _idle.setdefault(index, [])
+    try:
+        return idle.pop()
+    except IndexError:
+        return Driver(index)
+
+
+def give_back(driver):
+    """Let another executor have it."""
+    if _process == os.getpid():
+        _idle[driver.index].append(driver)
+
+
+@cache
+def load_module(index, dtype):
+    """The kernels of one compute type on one device."""
+    cupy = import_cupy()
+    return cupy.RawModule(
+        code=CUDA_PRELUDE + source(), options=("--std=c++17",), name_expressions=kernel_names(dtype)
+    )
+
+
+class Driver:
+    """One GPU: its streams, a cuBLASLt handle, the kernels.
+
+    Parameters
+    ----------
+    index : int
+        Of the GPU.
+    """
+
+    def __init__(self, index):
+        self.cupy, self.index = import_cupy(), index
+        cuda = self.cupy.cuda
+        self.device = cuda.Device(index)
+        with self.device:
+            self.stream, *self.sides = (
+                cuda.Stream(non_blocking=True) for _ in range(1 + N_SIDES)
+            )
+            self.forked = cuda.Event(disable_timing=True)
+            self.side_ends = [cuda.Event(disable_timing=True) for _ in self.sides]
+            self.workspaces = [cuda.alloc(WORKSPACE_BYTES) for _ in range(1 + N_SIDES)]
+            self.blas = Blas([w.ptr for w in self.workspaces])
+        self.functions, self.is_preparing = {}, False
+        # whose turn it is, whether launches go there, and which were used since the last join
+        self.side, self.is_beside, self.used = 0, False, set()
+
+    @contextmanager
+    def active(self):
+        """Make this device and its stream the current ones."""
+        with self.device, self.stream:
+            yield
+
+    def load_kernels(self, dtype):
+        """Compile, or load, the kernels of a compute type."""
+        module = load_module(self.index, np.dtype(dtype))
+        for name in kernel_names(dtype):
+            if name not in self.functions:
+                self.functions[name] = module.get_function(name)
+
+    # ---- memory ---------------------------------------------------------------------------
+
+    def allocate(self, n_bytes):
+        """Memory of the device.
+
+        Raises
+        ------
+        MemoryError
+            Saying how many bytes were asked for.
+        """
+        return self.empty((n_bytes,), np.uint8)
+
+    def empty(self, shape, dtype):
+        """An uninitialised array of the device."""
+        try:
+            return self.cupy.empty(shape, dtype)
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            free, total = self.cupy.cuda.runtime.memGetInfo()
+            raise MemoryError(
+                f"The GPU could not allocate {n_bytes:,} bytes; {free:,} of its {total:,} are "
+                "free. Make batch_size or the network smaller, give X as float32, or use "
+                "device='cpu'."
+            ) from error
+
+    def address(self, array):
+        return array.data.ptr
+
+    def to_device(self, array):
+        """An array on this device; itself if it is there, after what made it."""
+        if not isinstance(array, self.cupy.ndarray):
+            out = self.empty(array.shape, array.dtype)
+            self.upload(out.data.ptr, np.ascontiguousarray(array))
+            return out
+        self.cupy.cuda.runtime.deviceSynchronize()
+        return self.cupy.ascontiguousarray(array)
+
+    def to_host(self, array):
+        return array if isinstance(array, np.ndarray) else array.get()
+
+    def upload(self, address, array):
+        """Copy an array of the host; it may be changed afterwards."""
+        runtime = self.cupy.cuda.runtime
+        runtime.memcpyAsync(
+            address, array.ctypes.data, array.nbytes, runtime.memcpyHostToDevice, self.stream.ptr
+        )
+
+    def download(self, array, address):
+        """Copy to an array of the host, when all that was launched is done."""
+        runtime = self.cupy.cuda.runtime
+        runtime.memcpyAsync(
+            array.ctypes.data, address, array.nbytes, runtime.memcpyDeviceToHost, self.stream.ptr
+        )
+        self.stream.synchronize()
+
+    def pinned(self, n, dtype):
+        """A vector of the host that the device reads by itself: an upload does not wait."""
+        dtype = np.dtype(dtype)
+        memory = self.cupy.cuda.alloc_pinned_memory(max(1, n * dtype.itemsize))
+        return np.frombuffer(memory, dtype, n)
+
+    def fill_zero(self, address, n_bytes):
+        self.cupy.cuda.runtime.memsetAsync(address, 0, n_bytes, self.stream.ptr)
+
+    # ---- launches -------------------------------------------------------------------------
+
+    def launch(self, name, n_blocks, *arguments):
+        """A kernel by name; arguments are ints (addresses, too) and floats, of 64 bits each."""
+        if not self.is_preparing:
+            self.functions[name]((n_blocks,), (THREADS,), arguments)
+
+    def product(self, out, a, b, *, dtype, precision, accumulate=False,
+                epilogue=Epilogue.NONE, vector=0):  # fmt: skip
+        """out = a b, or added to it.
+
+        Parameters
+        ----------
+        out, a, b : Matrix
+        dtype : dtype
+        precision : {'float32', 'tf32', 'bfloat16'}
+        accumulate : bool
+        epilogue : Epilogue
+        vector : int
+            Address of what the epilogue reads.
+
+        Returns
+        -------
+        done : bool
+            False if there is no such product with this epilogue; nothing was launched then.
+        """
+        place = 1 + self.side if self.is_beside else 0
+        stream = self.sides[self.side] if self.is_beside else self.stream
+
+        def launch(product):
+            return self.blas.launch(product, out, a, b, vector, stream.ptr, place)
+
+        tunes = self.is_preparing and dtype == np.float32 and precision != "float32"
+        product = self.blas.prepare(
+            out, a, b, dtype=dtype, precision=precision, accumulate=accumulate,
+            epilogue=epilogue, vector=vector,
+            measure=(lambda p: self._seconds(stream, lambda: launch(p))) if tunes else None,
+        )  # fmt: skip
+        if product is None:
+            return False
+        if not self.is_preparing:
+            check(launch(product))
+        return True
+
+    def _seconds(self, stream, launch):
+        """Of a launch, as one of many in a graph; infinite if it fails."""
+        begin, end = (self.cupy.cuda.Event() for _ in range(2))
+        with stream:
+            stream.begin_capture(self.cupy.cuda.runtime.streamCaptureModeThreadLocal)
+            failed = [launch() for _ in range(TIMED_LAUNCHES)]
+            graph = stream.end_capture()
+            if any(failed):
+                return float("inf")
+            for event in (begin, begin, end):  # the first warms up
+                event.record(stream)
+                graph.launch(stream)
+            end.synchronize()
+        return self.cupy.cuda.get_elapsed_time(begin, end)
+
+    def fork(self):
+        """What follows `beside` comes after what was launched so far."""
+        if self.is_preparing:
+            return
+        self.side = (self.side + 1) % N_SIDES
+        self.forked.record(self.stream)
+        self.sides[self.side].wait_event(self.forked)
+        self.used.add(self.side)
+
+    @contextmanager
+    def beside(self):
+        """Launch on another stream."""
+        self.is_beside = True
+        try:
+            with self.sides[self.side]:
+                yield
+        finally:
+            self.is_beside = False
+
+    def join(self):
+        """What follows comes after what was launched beside."""
+        if self.is_preparing:
+            return
+        for side in self.used:
+            self.side_ends[side].record(self.sides[side])
+            self.stream.wait_event(self.side_ends[side])
+        self.used.clear()
+
+    def prepare(self, launch):
+        """Launch nothing, but choose the algorithms of its products.
+
+        Where factors are rounded anyway, that takes the fastest; what products write to is
+        overwritten.
+        """
+        self.is_preparing = True
+        try:
+            launch()
+        finally:
+            self.is_preparing = False
+
+    def capture(self, launch):
+        """What ``launch`` launches as one function, or None if CUDA refuses."""
+        runtime = self.cupy.cuda.runtime
+        self.stream.synchronize()
+        try:
+            self.stream.begin_capture(runtime.streamCaptureModeThreadLocal)
+            try:
+                launch()
+            finally:
+                graph = self.stream.end_capture()
+            graph.upload(self.stream)
+        except (runtime.CUDARuntimeError, RuntimeError):
+            return None
+        return lambda: graph.launch(self.stream)
+
+    def record(self):
+        """An event after all that was launched so far."""
+        event = self.cupy.cuda.Event(disable_timing=True)
+        event.record(self.stream)
+        return event
+
+    def wait(self, event):
+        event.synchronize()
+
+    def synchronize(self):
+        self.stream.synchronize()

@@ -1,0 +1,480 @@
+"""The GPU executor: the same program and verbs as on the CPU, replayed from CUDA graphs.
+
+A graph holds some steps and takes nothing from the host: what changes between replays lies in
+device memory (`Progress` in device.h). All memory is one arena, allocated before.
+"""
+
+import warnings
+
+import numpy as np
+
+from sknn._kernels.gpu.kernels import (
+    LOSS_BLOCKS,
+    TABLE,
+    Matrix,
+    copy_rows,
+    gather,
+    sum_blocks,
+)
+from sknn._kernels.gpu.lowering import lower_for_gpu
+from sknn._kernels.gpu.source import PLAIN_SGD, THREADS, formula, kernel_name, rule_name
+from sknn._kernels.ops import Arena, Phase
+
+# steps of a graph; as few as make its launch cost nothing
+STEPS_PER_GRAPH = 32
+# graphs under way, beyond which the host waits, so that Ctrl-C works
+GRAPHS_AHEAD = 4
+# parameters that a thread of an update takes
+UPDATED_EACH = 4
+ALIGN_BYTES = 256
+# vectors that an optimizer keeps, at most
+MAX_SLOTS = 2
+
+PROGRESS_DTYPE = np.dtype([("first_step", "i8"), ("loss", "f8")])
+RANGE_DTYPE = np.dtype([("end", "i8"), ("decay", "f8"), ("learning_rate_factor", "f8")])
+
+
+class Layout:
+    """Names places in one block of memory."""
+
+    def __init__(self):
+        self.n_bytes = 0
+        self.offsets = {}
+
+    def add(self, name, n_elements, itemsize):
+        self.offsets[name] = self.n_bytes
+        self.n_bytes += -(-int(n_elements) * itemsize // ALIGN_BYTES) * ALIGN_BYTES
+
+
+class Run:
+    """What the functions of `kernels` see of one step.
+
+    Attributes
+    ----------
+    driver : Driver
+    dtype : dtype
+    phase : Phase
+    n : int
+        Rows of the minibatch.
+    step, batch : int
+        It is the graph's step-th, of minibatches of ``batch`` rows.
+    accumulate : bool
+        Whether gradients of parameters are added to what is there.
+    n_losses : int
+        Blocks that each wrote a sum of losses.
+    n_sums : dict of int to int
+        Of an op, blocks that each wrote column sums of its gradient.
+    """
+
+    def __init__(self, executor, phase, step, n, batch):
+        self.executor, self.driver, self.dtype = executor, executor.driver, executor.dtype
+        self.phase, self.step, self.n, self.batch = phase, step, n, batch
+        self.accumulate = False
+        self.n_losses, self.n_sums = 0, {}
+        at = executor.at
+        self.losses = at("losses")
+        self.input = Matrix(
+            at("input"), n, executor.program.n_features, executor.program.input_stride
+        )
+        self.rows = at("progress"), at("order"), step, batch
+        self.targets, self.weights = executor.targets, executor.weights
+
+    def _table(self, arena, offset, operand):
+        address = self.executor.at(arena, offset * self.executor.capacity + operand.start)
+        return Matrix(address, self.n, operand.width, operand.stride)
+
+    def value(self, operand):
+        """The minibatch's rows of a value."""
+        if operand.arena == Arena.INPUT:
+            return self.input
+        return self._table("values", operand.offset, operand)
+
+    def gradient(self, operand):
+        """And their gradients."""
+        return self._table("gradients", operand.grad_offset, operand)
+
+    def _segment(self, vector, op, index):
+        offset, rows, columns = self.executor.program.segments[op.segments[index]]
+        return Matrix(self.executor.at(vector, offset), rows, columns, columns)
+
+    def parameter(self, op, index):
+        """One of the op's segments of parameters."""
+        return self._segment("parameters", op, index)
+
+    def parameter_gradient(self, op, index):
+        """Its gradient."""
+        return self._segment("parameter_gradients", op, index)
+
+    def sums(self, op):
+        """Address of the column sums of an op's gradient, one row for each block."""
+        offset = self.executor.program.sum_offsets[op.index]
+        return self.executor.at("sums", offset * sum_blocks(self.executor.capacity))
+
+    def product(self, out, a, b, **options):
+        """out = a b, or added to it; whether the driver can do that with this epilogue."""
+        return self.driver.product(
+            out, a, b, dtype=self.dtype, precision=self.executor.precision, **options
+        )
+
+    def gradient_ready(self):
+        """From here on, the op's gradients of parameters may be made beside what follows."""
+        self.driver.fork()
+
+
+class Executor:
+    """Trains one program on a GPU, in memory allocated once.
+
+    Parameters
+    ----------
+    program : sknn._program.Program
+    dtype : dtype, float32 or float64
+        What it computes in.
+    capacity : int
+        Rows of a minibatch, at most.
+    driver : Driver
+        Of the device, or a simulation of it.
+    precision : {'float32', 'tf32', 'bfloat16'}
+        Of matrix products, when computing in float32.
+    trains : bool
+        Whether it is to train, which takes more memory.
+
+    Raises
+    ------
+    NotImplementedError
+        If an op has no GPU side.
+    MemoryError
+        If the device has too little memory; says how much was asked for.
+    """
+
+    def __init__(self, program, *, dtype, capacity, driver, precision="float32",
+                 trains=True):  # fmt: skip
+        self.program = lower_for_gpu(program, Phase.TRAIN if trains else Phase.PREDICT)
+        self.dtype, self.capacity = np.dtype(dtype), int(capacity)
+        self.driver, self.precision = driver, precision
+        self.X = self.arrays = None
+        self.targets = self.weights = 0
+        self.pinned = driver.pinned
+        self.graphs = {}
+        self.room, self.uploaded = (0, 0), None     # of the epoch's arena, and its order
+        self.parameters = self.optimizer = None     # whose copies the device has
+        with driver.active():
+            driver.load_kernels(self.dtype)
+            self._allocate(trains)
+
+    # ---- memory ---------------------------------------------------------------------------
+
+    def _allocate(self, trains):
+        program, n, itemsize = self.program, self.capacity, self.dtype.itemsize
+        n_trained = program.n_parameters * trains
+        layout = Layout()
+        for name, size in (
+            ("values", program.value_size * n),
+            ("gradients", program.value_size * n * trains),
+            ("input", program.input_stride * n),
+            ("parameters", program.n_parameters),
+            ("slots", MAX_SLOTS * n_trained),
+            ("parameter_gradients", n_trained),
+        ):
+            layout.add(name, size, itemsize)
+        layout.add("sums", program.sum_width * sum_blocks(n) * trains, itemsize)
+        layout.add("losses", STEPS_PER_GRAPH * LOSS_BLOCKS, 8)
+        layout.add("penalties", STEPS_PER_GRAPH * update_blocks(program), 8)
+        layout.add("step_losses", STEPS_PER_GRAPH, 8)
+        self.arena = self.driver.allocate(layout.n_bytes)
+        self.layout = layout
+        # padding between segments has no gradient
+        self.driver.fill_zero(self.at("parameter_gradients"), n_trained * itemsize)
+
+    def at(self, name, offset=0):
+        """Address of an element of the compute type in a part of the arena."""
+        base = self.layout.offsets.get(name)
+        if base is None:
+            return self.driver.address(self.epoch_arena) + self.epoch_layout.offsets[name]
+        return self.driver.address(self.arena) + base + offset * self.dtype.itemsize
+
+    def _make_room(self, n_rows, n_steps):
+        """For the order of an epoch, and a learning rate and a scale for each step."""
+        if n_rows <= self.room[0] and n_steps <= self.room[1]:
+            return
+        self.graphs.clear()
+        self.room = max(n_rows, self.room[0]), max(n_steps, self.room[1])
+        self.uploaded = None
+        self.epoch_layout = layout = Layout()
+        layout.add("order", self.room[0], 8)
+        layout.add("progress", 1, PROGRESS_DTYPE.itemsize)  # the rest is uploaded at once
+        layout.add("ranges", len(self.program.ranges), RANGE_DTYPE.itemsize)
+        layout.add("rates", self.room[1], 8)
+        layout.add("scales", self.room[1], 8)
+        start = layout.offsets["progress"]
+        self.numbers = self.driver.pinned(layout.n_bytes - start, np.uint8)
+        self.epoch_arena = self.driver.allocate(layout.n_bytes)
+
+    def bind(self, X, targets=None, weights=None, state=None, seed=0):
+        """Take the data of the runs that follow to the device.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features), C-ordered float32, float64 or uint8
+            Of the host or of the device.
+        targets : array, int32 class indices or C-ordered rows of the executor's dtype
+        weights : array of float64 of shape (n_samples,) or None
+        state, seed
+            Of ops that have no GPU side.
+        """
+        if X.shape[1] != self.program.n_features:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but the program takes {self.program.n_features}."
+            )
+        with self.driver.active():
+            arrays = [None if a is None else self.driver.to_device(a)
+                      for a in (X, targets, weights)]  # fmt: skip
+            self.X, targets, weights = self.arrays = arrays
+            self.host_weights = None if weights is None else self.driver.to_host(weights)
+            self.targets = 0 if targets is None else self.driver.address(targets)
+            self.weights = 0 if weights is None else self.driver.address(weights)
+        self.graphs.clear()
+
+    # ---- steps ----------------------------------------------------------------------------
+
+    def _forward(self, run):
+        gather(run, self.X.dtype, self.driver.address(self.X), self.program.x_scale)
+        for op in self.program.ops:
+            if op.phases & run.phase:
+                TABLE[op.opcode].forward(run, op)
+
+    def _backward(self, run):
+        for op in reversed(self.program.ops):
+            if not op.phases & run.phase or op.y.grad_offset < 0:
+                continue
+            kernels = TABLE[op.opcode]
+            kernels.backward(run, op)
+            if kernels.gradient is not None and op.trains:
+                with self.driver.beside():
+                    kernels.gradient(run, op)
+        self.driver.join()
+
+    def _update(self, run, optimizer):
+        blocks = update_blocks(self.program)
+        rule = PLAIN_SGD if optimizer.is_plain_descent else formula(optimizer.opcode)
+        rule = rule_name(rule.removeprefix("sknn::"), self.dtype)
+        coefficients = (*map(float, optimizer.coefficients), 0.0, 0.0)[:3]
+        self.driver.launch(
+            kernel_name("update", rule, self.dtype), blocks, self.at("parameters"),
+            self.at("parameter_gradients"), self.at("slots"), self.at("penalties"),
+            self.at("ranges"), self.at("rates"), self.at("scales"), self.at("progress"),
+            run.step, self.program.n_parameters, *coefficients,
+        )  # fmt: skip
+        return blocks
+
+    def _finish(self, run, n_steps, n_penalties, n_rows):
+        self.driver.launch(
+            kernel_name("finish_steps"), 1, self.at("progress"), self.at("step_losses"),
+            self.at("losses"), run.n_losses, self.at("penalties"), n_penalties,
+            self.at("scales"), n_steps, float(n_rows),
+        )  # fmt: skip
+
+    def _train_steps(self, n_steps, n, batch, optimizer):
+        """Launch some steps of n rows each."""
+        for step in range(n_steps):
+            run = Run(self, Phase.TRAIN, step, n, batch)
+            self._forward(run)
+            self._backward(run)
+            n_penalties = self._update(run, optimizer)
+        self._finish(run, n_steps, n_penalties, n)
+
+    def _evaluate_steps(self, n_steps, n, batch):
+        for step in range(n_steps):
+            run = Run(self, Phase.TRAIN, step, n, batch)
+            run.accumulate = True
+            self._forward(run)
+            self._backward(run)
+        self._finish(run, n_steps, 0, 1)
+
+    def _graph(self, key, launch):
+        """A graph of what ``launch`` launches, or where that cannot be captured, itself."""
+        if key not in self.graphs:
+            self.driver.prepare(launch)
+            graph = self.driver.capture(launch)
+            if graph is None:
+                warnings.warn(
+                    "The CUDA graph could not be captured, so every kernel is launched by "
+                    "itself: results are the same, but small steps take longer.",
+                    RuntimeWarning,
+                )
+                graph = launch
+            self.graphs[key] = graph
+        return self.graphs[key]
+
+    def _graphs(self, kind, n_rows, batch, launch):
+        """What takes all rows, ``launch(n_steps, n, batch)`` at a time."""
+        parts = schedule(n_rows, batch)
+        graphs = {
+            part: self._graph((kind, *part, batch), lambda part=part: launch(*part, batch))
+            for part in dict.fromkeys(parts)
+        }
+        return [graphs[part] for part in parts]
+
+    def _replay(self, graphs):
+        """One after the other, not too far ahead of the device."""
+        events = []
+        for graph in graphs:
+            graph()
+            events.append(self.driver.record())
+            if len(events) > GRAPHS_AHEAD:
+                self.driver.wait(events.pop(0))
+
+    # ---- verbs ----------------------------------------------------------------------------
+
+    def train_epoch(self, parameters, optimizer, order, batch_size, alpha, in_order=False,
+                    n_seen=0):  # fmt: skip
+        """One pass over the rows of ``order``; parameters on the host follow at `fetch`.
+
+        Parameters and errors are those of the CPU's executor.
+        """
+        scales, n_rows = self._scales(order, batch_size)
+        kind = "train", optimizer.opcode, optimizer.is_plain_descent, optimizer.coefficients
+        with self.driver.active():
+            self._make_room(len(order), len(scales))
+            graphs = self._graphs(
+                kind, n_rows, batch_size, lambda *part: self._train_steps(*part, optimizer)
+            )
+            self._take_training(parameters, optimizer)
+            self._take_epoch(order, in_order, scales, optimizer.learning_rates(len(scales)), alpha)
+            try:
+                self._replay(graphs)
+            finally:
+                progress = self._progress()
+                optimizer.advance(int(progress["first_step"]))
+        if n_rows < len(order):
+            raise ZeroDivisionError(
+                "The sample weights of a minibatch sum to zero, so its loss is not "
+                "defined. Leave out samples of zero weight, or raise batch_size."
+            )
+        return float(progress["loss"]) / len(order)
+
+    def _scales(self, order, batch_size):
+        """One over the weight of each minibatch, and the rows before the first without any."""
+        starts = np.arange(0, len(order), batch_size)
+        if self.host_weights is None:
+            return 1 / np.minimum(batch_size, len(order) - starts), len(order)
+        sums = np.add.reduceat(self.host_weights[order], starts)
+        zero = starts[sums == 0]
+        with np.errstate(divide="ignore"):
+            return 1 / sums, int(zero[0]) if len(zero) else len(order)
+
+    def _take_training(self, parameters, optimizer):
+        """Parameters and slots to the device, unless they are there."""
+        if self.optimizer is optimizer and self.parameters is parameters:
+            return
+        self._take_parameters(parameters)
+        for slot in optimizer.slots:
+            self._check_vector(slot)
+        if optimizer.slots.size:
+            self.driver.upload(self.at("slots"), np.ascontiguousarray(optimizer.slots))
+        self.optimizer = optimizer
+
+    def _take_parameters(self, parameters):
+        self._check_vector(parameters)
+        self.driver.upload(self.at("parameters"), parameters)
+        self.parameters, self.optimizer = parameters, None
+
+    def _check_vector(self, vector):
+        if vector.dtype != self.dtype or vector.shape != (self.program.n_parameters,):
+            raise ValueError(
+                f"The program has {self.program.n_parameters} parameters of {self.dtype}, but "
+                f"was given a vector of shape {vector.shape} and {vector.dtype}."
+            )
+
+    def _take_epoch(self, order, in_order, scales, rates, alpha):
+        """What the steps of an epoch read."""
+        if not (in_order and self.uploaded == len(order)):
+            self.driver.upload(self.at("order"), np.ascontiguousarray(order, dtype=np.int64))
+            self.uploaded = len(order) if in_order else None
+        ranges = [(end, alpha * decayed, factor) for end, decayed, factor in self.program.ranges]
+        offsets = self.epoch_layout.offsets
+        for name, array in (
+            ("progress", np.zeros(1, PROGRESS_DTYPE)),
+            ("ranges", np.array(ranges, dtype=RANGE_DTYPE)),
+            ("rates", np.asarray(rates, dtype=np.float64)),
+            ("scales", np.asarray(scales, dtype=np.float64)),
+        ):
+            begin = offsets[name] - offsets["progress"]
+            self.numbers[begin : begin + array.nbytes] = array.view(np.uint8)
+        self.driver.upload(self.at("progress"), self.numbers)
+
+    def _progress(self):
+        """How far the device has come, when all that was launched is done."""
+        progress = np.zeros(1, PROGRESS_DTYPE)
+        self.driver.download(progress, self.at("progress"))
+        return progress[0]
+
+    def fetch(self):
+        """Copy parameters and slots to the arrays on the host that `train_epoch` was given."""
+        if self.optimizer is None:
+            return
+        with self.driver.active():
+            self.driver.download(self.parameters, self.at("parameters"))
+            slots = np.empty_like(self.optimizer.slots, order="C")
+            if slots.size:
+                self.driver.download(slots, self.at("slots"))
+                self.optimizer.slots[...] = slots
+
+    def evaluate(self, parameters, gradient, order):
+        """Loss of all rows, without penalty, and its gradient; as on the CPU."""
+        self._check_vector(gradient)
+        n_steps = -(-len(order) // self.capacity)
+        with self.driver.active():
+            self._make_room(len(order), n_steps)
+            graphs = self._graphs("evaluate", len(order), self.capacity, self._evaluate_steps)
+            self._take_parameters(parameters)
+            self._take_epoch(order, True, np.ones(n_steps), np.zeros(n_steps), 0.0)
+            self.driver.fill_zero(self.at("parameter_gradients"), gradient.nbytes)
+            self._replay(graphs)
+            self.driver.download(gradient, self.at("parameter_gradients"))
+            return float(self._progress()["loss"])
+
+    def predict(self, parameters, rows=None):
+        """What the program predicts for rows of the bound X, as an array of the device.
+
+        Parameters
+        ----------
+        parameters : ndarray, the flat vector; of one that is trained the device has the newest
+        rows : ndarray of int64, default=None
+            Which rows of X; None is all.
+        """
+        n = self.X.shape[0] if rows is None else len(rows)
+        order = np.arange(n) if rows is None else rows
+        output = self.program.output
+        with self.driver.active():
+            self._make_room(n, 1)
+            if self.parameters is not parameters:
+                self._take_parameters(parameters)
+            self._take_epoch(order, rows is None, np.ones(1), np.zeros(1), 0.0)
+            out = self.driver.empty((n, output.width), self.dtype)
+            row_bytes = output.width * self.dtype.itemsize
+            for step, first in enumerate(range(0, n, self.capacity)):
+                run = Run(self, Phase.PREDICT, step, min(self.capacity, n - first), self.capacity)
+                self._forward(run)
+                copy_rows(run, self.driver.address(out) + first * row_bytes, run.value(output))
+            self.driver.synchronize()
+        return out
+
+    def predict_rows(self, program, parameters, rows, n_threads):
+        """The same on the host; the program is the executor's, the threads are the CPU's."""
+        return self.driver.to_host(self.predict(parameters, rows))
+
+
+def update_blocks(program):
+    """Blocks of an update of all parameters."""
+    return -(-program.n_parameters // (THREADS * UPDATED_EACH))
+
+
+def schedule(n_rows, batch):
+    """(steps, rows of each) of the graphs that take all rows, one after the other."""
+    n_full, tail = divmod(n_rows, batch)
+    parts = [(STEPS_PER_GRAPH, batch)] * (n_full // STEPS_PER_GRAPH)
+    if n_full % STEPS_PER_GRAPH:
+        parts.append((n_full % STEPS_PER_GRAPH, batch))
+    if tail:
+        parts.append((1, tail))
+    return parts

@@ -1,0 +1,40 @@
+// Rows of X, wherever the minibatch takes them from, as rows of the compute type; and rows of
+// the output where a prediction wants them.
+#include "device.h"
+
+namespace sknn {
+
+// out_i = x_samples[i] scale       out (n, m), x (n_samples, m); a group of threads takes AT_ONCE
+// rows
+template<class From, class T> __global__
+void gather(T* out, const From* x, const Progress* progress, const int64_t* order, int64_t step,
+            int64_t batch, int64_t n, int64_t m, int64_t ld, int64_t lanes, double scale) {
+    const Rows rows(progress, order, step, batch);
+    const int width = int(lanes), n_groups = blockDim.x / width;
+    const int lane = threadIdx.x & (width - 1), group = threadIdx.x / width;
+    const int64_t first = int64_t(blockIdx.x) * AT_ONCE * n_groups + group;
+    int64_t sample[AT_ONCE];
+    #pragma unroll
+    for (int k = 0; k < AT_ONCE; ++k) {
+        const int64_t i = first + k * n_groups;
+        sample[k] = i < n ? rows[i] : 0;
+    }
+    for (int64_t j = lane; j < m; j += width) {
+        From value[AT_ONCE] = {};
+        #pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k)
+            if (first + k * n_groups < n) value[k] = x[sample[k] * m + j];
+        #pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k)
+            if (first + k * n_groups < n)
+                out[(first + k * n_groups) * ld + j] = T(value[k]) * T(scale);
+    }
+}
+
+// out = p                          out (n, m), p (n, m) with rows ld apart
+template<class T> __global__
+void copy_rows(T* out, const T* p, int64_t n, int64_t m, int64_t ld, int64_t lanes) {
+    for_elements(n, m, lanes, [=](int64_t i, int64_t j) { out[i * m + j] = p[i * ld + j]; });
+}
+
+}  // namespace sknn

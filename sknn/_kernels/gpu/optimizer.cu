@@ -1,0 +1,100 @@
+// Optimizers: one step over the flat vector of parameters, and what ends a graph of steps.
+#include "device.h"
+
+namespace sknn {
+
+// Parameters that are treated alike, up to `end`; with a factor of 0 they stay as they are.
+struct Range {
+    int64_t end;
+    double decay, learning_rate_factor;
+};
+
+// What a rule of formulas.h takes out of the coefficients, which optimizers.py explains.
+template<class T> SKNN_DEVICE void prepare(PlainSgd<T>& rule, T rate, double, double, double) {
+    rule.learning_rate = rate;
+}
+template<class T>
+SKNN_DEVICE void prepare(Sgd<T>& rule, T rate, double momentum, double nesterov, double) {
+    rule.learning_rate = rate;
+    rule.momentum = T(momentum);
+    rule.velocity_part = nesterov != 0 ? T(momentum) : T(1);
+    rule.gradient_part = nesterov != 0 ? rate : T(0);
+}
+template<class T>
+SKNN_DEVICE void prepare(Adam<T>& rule, T rate, double beta_1, double beta_2, double epsilon) {
+    rule.learning_rate = rate;
+    rule.beta_1 = T(beta_1);
+    rule.one_minus_beta_1 = T(1 - beta_1);
+    rule.beta_2 = T(beta_2);
+    rule.one_minus_beta_2 = T(1 - beta_2);
+    rule.epsilon = T(epsilon);
+}
+
+// One step with the gradient (g + decay p) scale; p, g (n,), slots (n_slots, n). Each block
+// writes the sum of its squared parameters before the step, times their decay. A thread has
+// all that it reads under way before it needs any of it.
+template<class Rule, class T> __global__
+void update(T* __restrict__ p, const T* __restrict__ g, T* __restrict__ slots,
+            double* penalties, const Range* ranges, const double* rates, const double* scales,
+            const Progress* progress, int64_t step, int64_t n, double c0, double c1,
+            double c2) {
+    constexpr int EACH = 4, SLOTS = Rule::n_slots;
+    const int64_t first = int64_t(blockIdx.x) * EACH * blockDim.x + threadIdx.x;
+    T value[EACH] = {}, slope[EACH] = {}, slot[SLOTS + 1][EACH] = {};
+    #pragma unroll
+    for (int k = 0; k < EACH; ++k) {
+        const int64_t i = first + k * blockDim.x;
+        if (i >= n) continue;
+        value[k] = p[i];
+        slope[k] = g[i];
+        #pragma unroll
+        for (int s = 0; s < SLOTS; ++s) slot[s][k] = slots[s * n + i];
+    }
+    const double rate = rates[progress->first_step + step];
+    const T scale = T(scales[progress->first_step + step]);
+    double penalty = 0;
+    #pragma unroll
+    for (int k = 0; k < EACH; ++k) {
+        const int64_t i = first + k * blockDim.x;
+        if (i >= n) continue;
+        const Range* range = ranges;
+        while (i >= range->end) ++range;
+        if (range->learning_rate_factor == 0) continue;
+        Rule rule;
+        prepare(rule, T(rate * range->learning_rate_factor), c0, c1, c2);
+        const T gradient = (slope[k] + T(range->decay) * value[k]) * scale;
+        penalty += range->decay * (double(value[k]) * value[k]);
+        if constexpr (SLOTS == 0) rule(value[k], gradient);
+        else if constexpr (SLOTS == 1) rule(value[k], gradient, slot[0][k]);
+        else rule(value[k], gradient, slot[0][k], slot[1][k]);
+        p[i] = value[k];
+        #pragma unroll
+        for (int s = 0; s < SLOTS; ++s) slots[s * n + i] = slot[s][k];
+    }
+    penalty = block_sum(penalty);
+    if (threadIdx.x == 0) penalties[step * gridDim.x + blockIdx.x] = penalty;
+}
+
+// After n_steps: add their losses (parts (n_steps, n_parts) of rows and of penalties) times
+// scale and number of rows, and let the next graph go on from there. One block.
+__global__
+void finish_steps(Progress* progress, double* step_losses, const double* losses,
+                  int64_t n_losses, const double* penalties, int64_t n_penalties,
+                  const double* scales, int64_t n_steps, double n_rows) {
+    const int lane = threadIdx.x % WARP, n_warps = blockDim.x / WARP;
+    for (int64_t step = threadIdx.x / WARP; step < n_steps; step += n_warps) {
+        double total = 0, penalty = 0;
+        for (int64_t k = lane; k < n_losses; k += WARP) total += losses[step * n_losses + k];
+        for (int64_t k = lane; k < n_penalties; k += WARP)
+            penalty += penalties[step * n_penalties + k];
+        total = group_sum(total + 0.5 * penalty, WARP);
+        if (lane == 0)
+            step_losses[step] = total * scales[progress->first_step + step] * n_rows;
+    }
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    for (int64_t step = 0; step < n_steps; ++step) progress->loss += step_losses[step];
+    progress->first_step += n_steps;
+}
+
+}  // namespace sknn

@@ -1,0 +1,81 @@
+"""The kernels as source text and by name, each instantiated for what enumerations list."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from sknn._kernels.ops import Activation, Opcode, Optimizer
+
+FILES = ("activation.cu", "gather.cu", "loss.cu", "optimizer.cu")
+HERE = Path(__file__).parent
+# threads of a block, as many as device.h says at most
+THREADS = 256
+C_TYPES = {
+    np.dtype(np.float32): "float",
+    np.dtype(np.float64): "double",
+    np.dtype(np.uint8): "unsigned char",
+}
+ELEMENTWISE_LOSSES = (Opcode.SIGMOID_LOG_LOSS, Opcode.SQUARED_ERROR, Opcode.POISSON_DEVIANCE)
+# the rules of formulas.h that an optimizer may be, by name
+PLAIN_SGD = "PlainSgd"
+
+
+def inlined(path, seen):
+    """A file with those that it includes in quotes, each once: no paths to give a compiler."""
+    if path in seen:
+        return ""
+    seen.add(path)
+    text = path.read_text().replace("#pragma once\n", "")
+
+    def include(match):
+        name = match[1]
+        return inlined(next(p for p in (HERE / name, HERE.parent / name) if p.exists()), seen)
+
+    return re.sub(r'^#include "([\w.]+)"\n', include, text, flags=re.M)
+
+
+@cache
+def source():
+    """All kernels; ``SKNN_SHARED`` is what the compiler at hand takes for shared memory."""
+    seen = set()
+    return "".join(inlined(HERE / name, seen) for name in FILES)
+
+
+CUDA_PRELUDE = "#define SKNN_SHARED(T, name, n) __shared__ T name[n]\n"
+
+
+def formula(member):
+    """An enumeration's member as formulas.h calls it."""
+    return "sknn::" + "".join(word.capitalize() for word in member.name.split("_"))
+
+
+def kernel_name(kernel, *arguments):
+    """A kernel with its template arguments, formulas by name and element types as dtypes."""
+    texts = [a if isinstance(a, str) else C_TYPES[np.dtype(a)] for a in arguments]
+    return f"sknn::{kernel}<{', '.join(texts)}>" if texts else f"sknn::{kernel}"
+
+
+def rule_name(rule, dtype):
+    """An optimizer's rule for an element type."""
+    return f"sknn::{rule}<{C_TYPES[np.dtype(dtype)]}>"
+
+
+def kernel_names(dtype):
+    """Every kernel for one compute type."""
+    rules = [PLAIN_SGD, *(formula(o).removeprefix("sknn::") for o in Optimizer)]
+    return (
+        *(
+            kernel_name(kernel, formula(activation), dtype)
+            for activation in Activation
+            for kernel in ("bias_activation", "activation", "activation_gradient")
+        ),
+        kernel_name("column_sums", dtype),
+        *(kernel_name("elementwise_loss", formula(loss), dtype) for loss in ELEMENTWISE_LOSSES),
+        kernel_name("softmax_log_loss", dtype),
+        *(kernel_name("gather", from_, dtype) for from_ in C_TYPES),
+        kernel_name("copy_rows", dtype),
+        *(kernel_name("update", rule_name(rule, dtype), dtype) for rule in rules),
+        kernel_name("finish_steps"),
+    )

@@ -1,0 +1,228 @@
+"""A device simulated on the CPU: kernels compiled by g++, NumPy for matrix products.
+
+Memory is NumPy arrays full of NaN. A captured graph is a list of launches with their arguments,
+as a CUDA graph is, so that what a replay should read from memory has to be there.
+"""
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from sknn._kernels.gpu.kernels import Epilogue
+from sknn._kernels.gpu.source import C_TYPES, THREADS, kernel_names, source
+
+HERE = Path(__file__).parent
+COMPILER = shutil.which("g++") or shutil.which("c++")
+ORDERS = {"up": 0, "down": 1, "shuffled": 2}
+SENTINEL = 0xAB
+GUARD = 1024
+
+
+@cache
+def compiled(text, flags=("-O1",)):
+    """All kernels of both compute types as a shared library."""
+    names = [*kernel_names(np.float32), *kernel_names(np.float64)]
+    names = list(dict.fromkeys(names))
+    launchers = "".join(
+        f'extern "C" bool kernel{i}(unsigned n_blocks, unsigned n_threads, void** arguments) '
+        f"{{ return simulated::launch({name}, n_blocks, n_threads, arguments); }}\n"
+        for i, name in enumerate(names)
+    )
+    text = '#include "cuda_on_cpu.h"\n' + text + launchers
+    digest = hashlib.sha256((text + str(flags)).encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir()) / f"sknn_simulated_{digest}.so"
+    if not path.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "kernels.so"
+            subprocess.run(
+                [COMPILER, "-std=c++20", "-w", "-shared", "-fPIC", *flags, f"-I{HERE}",
+                 "-x", "c++", "-", "-o", str(made)],
+                input=text, text=True, check=True,
+            )  # fmt: skip
+            shutil.move(made, path)
+    library = ctypes.CDLL(str(path))
+    functions = {name: getattr(library, f"kernel{i}") for i, name in enumerate(names)}
+    for function in functions.values():
+        function.restype = ctypes.c_bool
+    return library, functions
+
+
+def at(address, dtype, shape, strides=None):
+    """The array that lies at an address."""
+    dtype = np.dtype(dtype)
+    if strides is None:
+        n = int(np.prod(shape)) * dtype.itemsize
+    else:
+        n = sum((k - 1) * s for k, s in zip(shape, strides, strict=True)) + dtype.itemsize
+    memory = (ctypes.c_char * n).from_address(address)
+    return np.ndarray(shape, dtype, memory, strides=strides)
+
+
+def matrix(m, dtype):
+    """A `Matrix` as an array."""
+    itemsize = np.dtype(dtype).itemsize
+    array = at(m.address, dtype, (m.rows, m.columns), (m.stride * itemsize, itemsize))
+    return array.T if m.transposed else array
+
+
+class SimulatedDriver:
+    """The driver's interface without a device.
+
+    Parameters
+    ----------
+    order : {'up', 'down', 'shuffled'}
+        In which threads of a block take turns.
+    fuses : bool
+        Whether products take epilogues.
+    captures : bool
+        Whether graphs can be captured.
+    late : bool
+        Whether what runs beside the main stream runs as late as it may, or at once.
+    text : str or None
+        Of the kernels, if not the package's.
+    """
+
+    def __init__(self, order="up", fuses=True, captures=True, late=False, text=None):
+        self.library, self.functions = compiled(source() if text is None else text)
+        self.order, self.fuses, self.captures, self.late = order, fuses, captures, late
+        self.preparing = False
+        self.recording, self.beside_list, self.is_beside = None, [], False
+        self.allocated = []
+
+    # ---- memory ---------------------------------------------------------------------------
+
+    @contextmanager
+    def active(self):
+        yield
+
+    def load_kernels(self, dtype):
+        assert np.dtype(dtype) in C_TYPES
+
+    def allocate(self, n_bytes):
+        whole = np.full(n_bytes + 2 * GUARD, 0xFF, np.uint8)
+        whole[:GUARD] = whole[-GUARD:] = SENTINEL
+        self.allocated.append(whole)
+        return whole[GUARD:-GUARD]
+
+    def check(self):
+        """Nothing was written outside an allocation."""
+        for whole in self.allocated:
+            assert (whole[:GUARD] == SENTINEL).all() and (whole[-GUARD:] == SENTINEL).all()
+
+    def empty(self, shape, dtype):
+        out = np.empty(shape, dtype)
+        out.view(np.uint8)[...] = 0xFF
+        return out
+
+    def address(self, array):
+        return array.ctypes.data
+
+    def to_device(self, array):
+        return np.array(array, order="C")
+
+    def to_host(self, array):
+        return np.asarray(array)
+
+    def upload(self, address, array):
+        at(address, np.uint8, (array.nbytes,))[...] = array.reshape(-1).view(np.uint8)
+
+    def download(self, array, address):
+        array.reshape(-1).view(np.uint8)[...] = at(address, np.uint8, (array.nbytes,))
+
+    def pinned(self, n, dtype):
+        return np.empty(n, dtype)
+
+    def fill_zero(self, address, n_bytes):
+        at(address, np.uint8, (n_bytes,))[...] = 0
+
+    # ---- launches -------------------------------------------------------------------------
+
+    def launch(self, name, n_blocks, *arguments):
+        values = [
+            ctypes.c_double(a) if isinstance(a, float) else ctypes.c_int64(a) for a in arguments
+        ]
+
+        def run():
+            self.library.set_order(ORDERS[self.order])
+            pointers = (ctypes.c_void_p * len(values))(
+                *(ctypes.cast(ctypes.pointer(v), ctypes.c_void_p) for v in values)
+            )
+            assert self.functions[name](n_blocks, THREADS, pointers), f"{name}: deadlock"
+
+        self._issue(run)
+
+    def product(self, out, a, b, *, dtype, precision, accumulate=False,
+                epilogue=Epilogue.NONE, vector=0):  # fmt: skip
+        if epilogue != Epilogue.NONE and not self.fuses:
+            return False
+        assert not (accumulate and epilogue != Epilogue.NONE)
+
+        def run():
+            left, right, result = (matrix(m, dtype) for m in (a, b, out))
+            product = left @ right
+            if epilogue != Epilogue.NONE:
+                product += at(vector, dtype, (out.columns,))
+            if epilogue == Epilogue.RELU:
+                product = np.where(product < 0, 0, product)
+            result[...] = result + product if accumulate else product
+
+        self._issue(run)
+        return True
+
+    def _issue(self, run):
+        if self.preparing:
+            return
+        if self.is_beside and self.late:
+            self.beside_list.append(run)
+        elif self.recording is not None:
+            self.recording.append(run)
+        else:
+            run()
+
+    def fork(self):
+        """What follows `beside` comes after what was launched so far."""
+
+    @contextmanager
+    def beside(self):
+        self.is_beside = True
+        yield
+        self.is_beside = False
+
+    def join(self):
+        late, self.beside_list = self.beside_list, []
+        for run in late:
+            self._issue(run)
+
+    def prepare(self, launch):
+        self.preparing = True
+        launch()
+        self.preparing = False
+
+    def capture(self, launch):
+        if not self.captures:
+            return None
+        self.recording = runs = []
+        launch()
+        self.recording = None
+
+        def replay():
+            for run in runs:
+                run()
+
+        return replay
+
+    def record(self):
+        return None
+
+    def wait(self, event):
+        pass
+
+    def synchronize(self):
+        pass
