@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,7 +14,7 @@ except ImportError:
 
 def network(layers):
     modules = []
-    for k, m in zip(layers, layers[1:], strict=False):
+    for k, m in pairwise(layers):
         modules += [torch.nn.Linear(k, m), torch.nn.ReLU()]
     return torch.nn.Sequential(*modules[:-1]).cuda()
 

@@ -136,10 +136,10 @@ def run_program(executor, case, dtype, fetch):
     gradient = np.zeros_like(parameters)
     results["evaluate"] = executor.evaluate(parameters, gradient, np.arange(n))
     results["gradient"] = gradient
-    predict = executor.predict_rows if fetch else None
-    results["predictions"] = (
-        predict(parameters, None) if fetch else cpu_predict(case.program, parameters, X)
-    )
+    if fetch:
+        results["predictions"] = executor.driver.to_host(executor.predict(parameters))
+    else:
+        results["predictions"] = cpu_predict(case.predicts, parameters, X)
     return results
 
 
@@ -296,38 +296,37 @@ def device_seconds(driver, launch, n=20):
     return statistics.median(times)
 
 
+def copy_rate(driver, n_bytes=1 << 30):
+    """Bytes read and written each second by a copy within the device."""
+    runtime = driver.cupy.cuda.runtime
+    a, b = (driver.cupy.random.randint(0, 255, n_bytes, dtype=np.uint8) for _ in range(2))
+    kind, stream = runtime.memcpyDeviceToDevice, driver.stream.ptr
+    seconds = device_seconds(
+        driver, lambda: runtime.memcpyAsync(a.data.ptr, b.data.ptr, n_bytes, kind, stream)
+    )
+    return 2 * n_bytes / seconds
+
+
+def product_rate(driver, precision, n=8192):
+    """Floating-point operations each second of a large product."""
+    dtype = np.dtype(np.float64 if precision == "float64" else np.float32)
+    arrays = [driver.cupy.random.standard_normal((n, n), dtype=dtype) for _ in range(3)]
+    matrices = [Matrix(x.data.ptr, n, n, n) for x in arrays]
+
+    def launch():
+        driver.product(*matrices, dtype=dtype, precision=precision)
+
+    driver.prepare(launch)
+    return 2 * n**3 / device_seconds(driver, launch, 10)
+
+
 def ceilings(report):
     """Copy bandwidth, and the rate of a large product at each precision."""
-    rows = []
     with driver_of_device() as driver:
-        runtime, n_bytes = driver.cupy.cuda.runtime, 1 << 30
-        a, b = (driver.cupy.random.randint(0, 255, n_bytes, dtype=np.uint8) for _ in range(2))
-        seconds = device_seconds(
-            driver,
-            lambda: runtime.memcpyAsync(
-                a.data.ptr, b.data.ptr, n_bytes, runtime.memcpyDeviceToDevice, driver.stream.ptr
-            ),
-        )
-        rows.append({"what": "copy", "rate": 2 * n_bytes / seconds / 1e12, "unit": "TB/s"})
-        del a, b
-        n = 8192
+        rows = [{"what": "copy", "rate": copy_rate(driver) / 1e12, "unit": "TB/s"}]
         for precision in (*PRECISIONS, "float64"):
-            dtype = np.dtype(np.float64 if precision == "float64" else np.float32)
-            arrays = [
-                driver.cupy.random.standard_normal((n, n), dtype=dtype) for _ in range(3)
-            ]
-            out, left, right = (Matrix(x.data.ptr, n, n, n) for x in arrays)
-            seconds = device_seconds(
-                driver,
-                lambda: driver.product(
-                    out, left, right, dtype=dtype, precision=precision  # noqa: B023
-                ),
-                10,
-            )
-            rows.append(
-                {"what": f"product {precision}", "rate": 2 * n**3 / seconds / 1e12,
-                 "unit": "TFLOP/s"}
-            )  # fmt: skip
+            rate = product_rate(driver, precision) / 1e12
+            rows.append({"what": f"product {precision}", "rate": rate, "unit": "TFLOP/s"})
     return rows
 
 
@@ -351,7 +350,7 @@ def floor_seconds(report, batch, precision):
 def sknn_step_seconds(X, y, batch, precision, n_epochs):
     """Of fits: what further epochs of `fit` take, with all that a user waits for."""
     times = {}
-    for repeat in range(2):  # the first warms up
+    for _ in range(2):  # the first warms up
         for n in (1, 1 + n_epochs):
             model = MLPClassifier(
                 LAYERS[1:-1], batch_size=batch, max_iter=n, random_state=0, device="cuda",
@@ -415,7 +414,10 @@ def search(report):
 
     X, y = classification(2000, 20, 5)
     network = {"hidden_layer_sizes": (100,), "batch_size": 200, "max_iter": 20}
-    grid = {"alpha": [1e-5, 1e-4, 1e-3, 1e-2], "learning_rate_init": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]}
+    grid = {
+        "alpha": [1e-5, 1e-4, 1e-3, 1e-2],
+        "learning_rate_init": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2],
+    }
     times = []
     for _ in range(3):
         search = GridSearchCV(

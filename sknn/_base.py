@@ -22,10 +22,8 @@ from sknn._device import (
     check_device_X,
     check_device_X_y,
     choose_device,
-    is_on_gpu,
     predict_on_gpu,
     predicting_device,
-    to_host,
 )
 from sknn._kernels.cpu.executor import predict
 from sknn._kernels.ops import Optimizer, Phase
@@ -49,8 +47,10 @@ from sknn._validation import (
     check_hidden_layer_sizes,
     check_weights,
     compute_dtype,
+    is_on_gpu,
     may_skip_checks,
     prepare_X,
+    to_host,
 )
 from sknn.layers import ACTIVATIONS, Activation, BatchNorm, Dense, Dropout, LayerNorm, sequential
 from sknn.schedules import SCHEDULES

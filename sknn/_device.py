@@ -13,7 +13,7 @@ from sknn._compat import _check_n_features, _check_y
 from sknn._kernels.cpu.executor import Executor, predict
 from sknn._kernels.ops import Phase
 from sknn._lowering import lower_for_cpu
-from sknn._validation import CSR, READ_IN_PLACE
+from sknn._validation import CSR, READ_IN_PLACE, is_on_gpu, to_host
 
 # bytes of X that are on the device at once in a prediction
 BLOCK_BYTES = 1 << 30
@@ -21,16 +21,6 @@ BLOCK_BYTES = 1 << 30
 # and speed does not; a GPU has to be filled
 EVALUATE_ROWS = 1024
 GPU_ROWS = 1 << 14
-
-
-def is_on_gpu(array):
-    """Whether it is a CuPy array, without importing CuPy."""
-    return type(array).__module__.partition(".")[0] == "cupy"
-
-
-def to_host(array):
-    """An array as NumPy's; anything else as it is."""
-    return array.get() if is_on_gpu(array) else array
 
 
 def parse_device(device):

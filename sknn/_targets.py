@@ -7,6 +7,7 @@ from sklearn.utils.multiclass import type_of_target
 
 from sknn import losses
 from sknn._kernels.cpu.executor import largest_columns
+from sknn._validation import is_on_gpu, to_host
 
 
 def is_integers(y):
@@ -89,7 +90,7 @@ class LabelEncoder:
 
         Of a CuPy array they are one, too, unless labels are no numbers.
         """
-        if not isinstance(probabilities, np.ndarray):
+        if is_on_gpu(probabilities):
             return self._decode_on_gpu(probabilities)
         if self.kind == "multiclass":
             return self.classes_[largest_columns(probabilities)]
@@ -109,7 +110,7 @@ class LabelEncoder:
             indices = (probabilities.ravel() > 0.5).astype(np.intp)
         classes = self.classes_
         if classes.dtype.kind not in "biuf":
-            return classes.take(indices.get(), mode="clip")
+            return classes.take(to_host(indices), mode="clip")
         # like= makes an array of the same library
         return np.asarray(classes, like=probabilities)[indices.clip(0, len(classes) - 1)]
 

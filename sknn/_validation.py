@@ -46,6 +46,16 @@ class CSR:
     shape: tuple
 
 
+def is_on_gpu(array):
+    """Whether it is a CuPy array, without importing CuPy."""
+    return type(array).__module__.partition(".")[0] == "cupy"
+
+
+def to_host(array):
+    """An array as NumPy's; anything else as it is."""
+    return array.get() if is_on_gpu(array) else array
+
+
 def compute_dtype(X, dtype):
     """What to compute in: ``dtype`` if given, else float32 for float32 and float64 for all."""
     if dtype is not None:
@@ -88,9 +98,10 @@ def prepare_X(X, dtype):
             X.shape,
         )
     check_overflow(X, dtype, "X")
-    if not hasattr(X, "__cuda_array_interface__"):
-        X = np.asarray(X)
-    if X.flags.c_contiguous and X.dtype.isnative and getattr(X.flags, "aligned", True):
+    if is_on_gpu(X):
+        return X if X.flags.c_contiguous else X.copy(order="C")
+    X = np.asarray(X)
+    if X.flags.c_contiguous and X.flags.aligned and X.dtype.isnative:
         return X
     return np.ascontiguousarray(X, dtype=dtype)
 

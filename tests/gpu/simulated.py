@@ -6,12 +6,14 @@ as a CUDA graph is, so that what a replay should read from memory has to be ther
 
 import ctypes
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from sknn._kernels.gpu.kernels import Epilogue
 from sknn._kernels.gpu.source import C_TYPES, THREADS, kernel_names, source
 
 HERE = Path(__file__).parent
-COMPILER = shutil.which("g++") or shutil.which("c++")
+COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
 ORDERS = {"up": 0, "down": 1, "shuffled": 2}
 SENTINEL = 0xAB
 GUARD = 1024
@@ -72,6 +74,24 @@ def matrix(m, dtype):
     return array.T if m.transposed else array
 
 
+class DeviceArray(np.ndarray):
+    """Stands for CuPy's array."""
+
+    @property
+    def device(self):
+        return SimpleNamespace(id=0)
+
+    def get(self):
+        return np.array(self).view(np.ndarray)
+
+    def __array_function__(self, function, types, arguments, keywords):
+        result = super().__array_function__(function, types, arguments, keywords)
+        return result.view(DeviceArray) if type(result) is np.ndarray else result
+
+
+DeviceArray.__module__ = "cupy"
+
+
 class SimulatedDriver:
     """The driver's interface without a device.
 
@@ -87,9 +107,15 @@ class SimulatedDriver:
         Whether what runs beside the main stream runs as late as it may, or at once.
     text : str or None
         Of the kernels, if not the package's.
+    array : type
+        Of the arrays that stand for those of the device.
     """
 
-    def __init__(self, order="up", fuses=True, captures=True, late=False, text=None):
+    index = 0
+
+    def __init__(self, order="up", fuses=True, captures=True, late=False, text=None,
+                 array=np.ndarray):  # fmt: skip
+        self.array = array
         self.library, self.functions = compiled(source() if text is None else text)
         self.order, self.fuses, self.captures, self.late = order, fuses, captures, late
         self.preparing = False
@@ -119,13 +145,13 @@ class SimulatedDriver:
     def empty(self, shape, dtype):
         out = np.empty(shape, dtype)
         out.view(np.uint8)[...] = 0xFF
-        return out
+        return out.view(self.array)
 
     def address(self, array):
         return array.ctypes.data
 
     def to_device(self, array):
-        return np.array(array, order="C")
+        return array if isinstance(array, DeviceArray) else np.array(array, order="C")
 
     def to_host(self, array):
         return np.asarray(array)

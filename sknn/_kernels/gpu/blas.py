@@ -6,7 +6,18 @@ algorithm chosen beforehand, so that a product is one launch and nothing else.
 
 import ctypes
 import ctypes.util
-from ctypes import POINTER, byref, c_double, c_float, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import (
+    POINTER,
+    byref,
+    c_double,
+    c_float,
+    c_int,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from typing import NamedTuple
 
 import numpy as np
@@ -139,7 +150,7 @@ class Blas:
             *(m[1:] for m in (out, a, b)), dtype, precision, bool(accumulate), epilogue,
         )  # fmt: skip
         product = self.products.get(key, MISSING)
-        if product is MISSING or product and measure and not product.is_fastest:
+        if product is MISSING or (product and measure and not product.is_fastest):
             found = self._candidates(out, a, b, dtype, precision, accumulate, epilogue, vector)
             product = found[0] if found else None
             if measure and found:

@@ -38,7 +38,9 @@ def import_cupy():
     try:
         import cupy
     except ImportError as error:
-        raise ImportError(f"device='cuda' needs CuPy, which is not installed. {INSTALL}") from error
+        raise ImportError(
+            f"device='cuda' needs CuPy, which is not installed. {INSTALL}"
+        ) from error
     return cupy
 
 
@@ -94,7 +96,9 @@ def load_module(index, dtype):
     """The kernels of one compute type on one device."""
     cupy = import_cupy()
     return cupy.RawModule(
-        code=CUDA_PRELUDE + source(), options=("--std=c++17",), name_expressions=kernel_names(dtype)
+        code=CUDA_PRELUDE + source(),
+        options=("--std=c++17",),
+        name_expressions=kernel_names(dtype),
     )
 
 
@@ -112,9 +116,7 @@ class Driver:
         cuda = self.cupy.cuda
         self.device = cuda.Device(index)
         with self.device:
-            self.stream, *self.sides = (
-                cuda.Stream(non_blocking=True) for _ in range(1 + N_SIDES)
-            )
+            self.stream, *self.sides = (cuda.Stream(non_blocking=True) for _ in range(1 + N_SIDES))
             self.forked = cuda.Event(disable_timing=True)
             self.side_ends = [cuda.Event(disable_timing=True) for _ in self.sides]
             self.workspaces = [cuda.alloc(WORKSPACE_BYTES) for _ in range(1 + N_SIDES)]

@@ -154,9 +154,9 @@ class Executor:
         self.X = self.arrays = None
         self.targets = self.weights = 0
         self.pinned = driver.pinned
-        self.graphs = {}
-        self.room, self.uploaded = (0, 0), None     # of the epoch's arena, and its order
-        self.parameters = self.optimizer = None     # whose copies the device has
+        self.graphs, self.captures = {}, True
+        self.room, self.uploaded = (0, 0), None  # of the epoch's arena, and its order
+        self.parameters = self.optimizer = None  # whose copies the device has
         with driver.active():
             driver.load_kernels(self.dtype)
             self._allocate(trains)
@@ -294,15 +294,15 @@ class Executor:
         """A graph of what ``launch`` launches, or where that cannot be captured, itself."""
         if key not in self.graphs:
             self.driver.prepare(launch)
-            graph = self.driver.capture(launch)
-            if graph is None:
+            graph = self.driver.capture(launch) if self.captures else None
+            if graph is None and self.captures:
+                self.captures = False
                 warnings.warn(
                     "The CUDA graph could not be captured, so every kernel is launched by "
                     "itself: results are the same, but small steps take longer.",
                     RuntimeWarning,
                 )
-                graph = launch
-            self.graphs[key] = graph
+            self.graphs[key] = graph or launch
         return self.graphs[key]
 
     def _graphs(self, kind, n_rows, batch, launch):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-
 from sknn._kernels.gpu.source import ELEMENTWISE_LOSSES, THREADS, formula, kernel_name
 from sknn._kernels.ops import Activation, Opcode, Phase
 
@@ -189,5 +188,3 @@ def copy_rows(run, out, p):
         kernel_name("copy_rows", run.dtype), shape.blocks, out, p.address, run.n, p.columns,
         p.stride, shape.lanes,
     )  # fmt: skip
-
-

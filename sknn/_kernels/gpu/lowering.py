@@ -161,4 +161,3 @@ def lower_for_gpu(program, phase=Phase.TRAIN):
         operand(program.output), program.n_features, round_up(program.n_features),
         program.value_size, program.n_parameters, program.x_scale,
     )  # fmt: skip
-

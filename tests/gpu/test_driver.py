@@ -1,0 +1,141 @@
+"""What is said where there is no GPU, no CuPy, or a fork; how products are described."""
+
+import ctypes
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sknn import MLPClassifier
+from sknn._kernels.gpu import blas, driver
+from sknn._kernels.gpu.kernels import Epilogue, Matrix
+
+X, Y = np.zeros((10, 2)), np.arange(10) % 2
+
+
+class RuntimeFailure(RuntimeError):
+    pass
+
+
+class FakeRuntime:
+    CUDARuntimeError = RuntimeFailure
+
+    def __init__(self, n_devices):
+        self.n_devices = n_devices
+
+    def getDeviceCount(self):
+        if self.n_devices is None:
+            raise RuntimeFailure("cudaErrorNoDevice")
+        return self.n_devices
+
+
+class FakeCupy:
+    def __init__(self, n_devices):
+        self.cuda = type("cuda", (), {"runtime": FakeRuntime(n_devices)})
+
+
+def test_without_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    model = MLPClassifier(device="cuda")
+    with pytest.raises(ImportError, match=r"sknn\[cuda13\].*sknn\[cuda12\]"):
+        model.fit(X, Y)
+    assert not hasattr(model, "coefs_")
+
+
+def test_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(driver, "import_cupy", lambda: FakeCupy(None))
+    with pytest.raises(RuntimeError, match="needs a GPU of NVIDIA.*cudaErrorNoDevice.*'cpu'"):
+        MLPClassifier(device="cuda").fit(X, Y)
+
+
+def test_without_that_gpu(monkeypatch):
+    monkeypatch.setattr(driver, "import_cupy", lambda: FakeCupy(2))
+    with pytest.raises(RuntimeError, match="'cuda:7' was asked for.*2 GPUs.*cuda:0, cuda:1"):
+        MLPClassifier(device="cuda:7").fit(X, Y)
+
+
+def test_after_a_fork(monkeypatch):
+    monkeypatch.setattr(driver, "import_cupy", lambda: FakeCupy(1))
+    monkeypatch.setattr(driver, "_process", os.getpid() + 1)
+    with pytest.raises(RuntimeError, match="forked.*loky"):
+        MLPClassifier(device="cuda").fit(X, Y)
+
+
+def test_importing_sknn_imports_no_cupy():
+    code = "import sknn, sys; sknn.MLPClassifier(max_iter=1).fit([[0.0], [1]], [0, 1]); " \
+           "sys.exit('cupy' in sys.modules)"  # fmt: skip
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+# ---- cuBLASLt, from a library that notes its calls ------------------------------------------
+
+
+class Notes:
+    """A library whose functions succeed and note their arguments."""
+
+    def __init__(self, n_algorithms):
+        self.n_algorithms, self.calls = n_algorithms, []
+
+    def __getattr__(self, name):
+        def function(*arguments):
+            self.calls.append((name, arguments))
+            if name == "cublasLtMatmulAlgoGetHeuristic":
+                arguments[-1]._obj.value = self.n_algorithms
+            return 0
+
+        return function
+
+    def named(self, name):
+        return [arguments for called, arguments in self.calls if called == name]
+
+
+@pytest.fixture
+def products(monkeypatch):
+    def make(n_algorithms):
+        library = Notes(n_algorithms)
+        monkeypatch.setattr(blas, "load_library", lambda: library)
+        return blas.Blas([1, 2]), library
+
+    return make
+
+
+OUT, A, B = Matrix(64, 3, 5, 16), Matrix(128, 3, 7, 16), Matrix(192, 7, 5, 5)
+KIND = {"dtype": np.dtype(np.float32), "precision": "tf32", "accumulate": False, "vector": 0}
+
+
+def test_a_product_is_transposed(products):
+    """out' = b' a', columns first."""
+    made, library = products(1)
+    product = made.prepare(OUT, A, B, epilogue=Epilogue.NONE, **KIND)
+    shapes = [arguments[2:] for arguments in library.named("cublasLtMatrixLayoutCreate")]
+    assert shapes == [(5, 7, 5), (7, 3, 16), (5, 3, 16)]
+    assert library.named("cublasLtMatmulDescCreate")[0][1:] == (blas.COMPUTE_TYPES["tf32"], 0)
+    assert made.launch(product, OUT, A, B, 0, 9, 1) == 0
+    arguments = library.named("cublasLtMatmul")[0]
+    assert (arguments[3], arguments[5], arguments[8], arguments[10]) == (192, 128, 64, 64)
+    assert arguments[13:] == (2, blas.WORKSPACE_BYTES, 9)
+
+
+def test_the_fastest_algorithm_is_taken(products):
+    made, library = products(3)
+    first = made.prepare(OUT, A, B, epilogue=Epilogue.NONE, **KIND)
+    seconds = iter([3.0, 1.0, 2.0])
+    fastest = made.prepare(
+        OUT, A, B, epilogue=Epilogue.NONE, measure=lambda product: next(seconds), **KIND
+    )
+    assert not first.is_fastest and fastest.is_fastest
+    again = made.prepare(OUT, A, B, epilogue=Epilogue.NONE, measure=None, **KIND)
+    assert again is fastest, "prepared once"
+
+
+def test_no_algorithm(products):
+    made, _ = products(0)
+    assert made.prepare(OUT, A, B, epilogue=Epilogue.RELU, **KIND) is None
+    with pytest.raises(RuntimeError, match="no product"):
+        made.prepare(OUT, A, B, epilogue=Epilogue.NONE, **KIND)
+
+
+def test_the_structure_of_an_algorithm():
+    assert ctypes.sizeof(blas.Heuristic) == 96  # cublasLtMatmulHeuristicResult_t

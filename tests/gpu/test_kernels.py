@@ -1,0 +1,338 @@
+"""Each kernel on the CPU, in three orders of threads, against NumPy."""
+
+import re
+
+import numpy as np
+import pytest
+
+from sknn import optimizers, schedules
+from sknn._kernels.gpu import kernels
+from sknn._kernels.gpu.executor import PROGRESS_DTYPE, RANGE_DTYPE
+from sknn._kernels.gpu.source import (
+    C_TYPES,
+    ELEMENTWISE_LOSSES,
+    PLAIN_SGD,
+    THREADS,
+    formula,
+    kernel_name,
+    rule_name,
+    source,
+)
+from sknn._kernels.ops import Activation, Opcode, Optimizer
+
+from .. import reference
+from .simulated import ORDERS, SimulatedDriver
+
+pytestmark = pytest.mark.usefixtures("compiler")
+TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
+SHAPES = [(1, 1), (3, 2), (9, 5), (70, 33), (5, 300), (300, 16)]
+
+each_order = pytest.mark.parametrize("order", ORDERS)
+each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+each_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s[0]}x{s[1]}")
+
+
+class Device:
+    """A simulated device with arrays on it."""
+
+    def __init__(self, order, text=None):
+        self.driver = SimulatedDriver(order, text=text)
+        self.arrays = []
+
+    def put(self, array):
+        """An array between guards, and its address."""
+        memory = self.driver.allocate(array.nbytes).view(array.dtype).reshape(array.shape)
+        memory[...] = array
+        self.arrays.append(memory)
+        return memory, memory.ctypes.data
+
+    def padded(self, array, stride):
+        """Rows ``stride`` apart, with NaN between them; the rows and their address."""
+        n, m = array.shape
+        whole, address = self.put(np.full((n, stride), np.nan, array.dtype))
+        whole[:, :m] = array
+        return whole[:, :m], address, whole[:, m:]
+
+    def check(self, *paddings):
+        self.driver.check()
+        for padding in paddings:
+            assert np.isnan(padding).all(), "written between rows"
+
+    def rows(self, n, n_samples, rng):
+        """Progress, order, step and batch of a minibatch that is not the first, and its rows."""
+        progress = np.zeros(1, PROGRESS_DTYPE)
+        progress["first_step"] = 2
+        order = rng.integers(0, n_samples, 4 * n)
+        return (self.put(progress)[1], self.put(order)[1], 1, n), order[3 * n : 4 * n]
+
+
+def numbers(rng, shape, dtype):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+@each_order
+@each_dtype
+@each_shape
+@pytest.mark.parametrize("activation", Activation, ids=lambda a: a.name.lower())
+def test_activation(order, dtype, shape, activation):
+    rng, (n, m) = np.random.default_rng(0), shape
+    device, of = Device(order), getattr(reference, activation.name.lower())
+    x, bias = numbers(rng, shape, dtype), numbers(rng, m, dtype)
+    grid = kernels.grid(n, m)
+    for name, with_bias in (("bias_activation", True), ("activation", False)):
+        y, address, gap = device.padded(x, m + 3)
+        vector = [device.put(bias)[1]] if with_bias else []
+        device.driver.launch(
+            kernel_name(name, formula(activation), dtype), grid.blocks, address, *vector, n, m,
+            m + 3, grid.lanes,
+        )  # fmt: skip
+        expected = of(x.astype(float) + bias * with_bias)[0]
+        np.testing.assert_allclose(y, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+        device.check(gap)
+
+
+@each_order
+@each_dtype
+@each_shape
+@pytest.mark.parametrize("activation", Activation, ids=lambda a: a.name.lower())
+def test_activation_gradient_and_column_sums(order, dtype, shape, activation):
+    rng, (n, m) = np.random.default_rng(0), shape
+    device, of = Device(order), getattr(reference, activation.name.lower())
+    x = numbers(rng, shape, dtype)
+    y, slope = of(x)
+    g, g_address, gap = device.padded(numbers(rng, shape, dtype), m + 1)
+    before = g.astype(float)
+    y_address = device.padded(y.astype(dtype), m + 1)[1]
+    lanes = kernels.grid(n, m).lanes
+    block_rows = kernels.ROWS_AT_ONCE * THREADS // lanes
+    blocks = -(-n // block_rows)
+    parts, parts_address = device.put(np.full((blocks, m), np.nan, dtype))
+    device.driver.launch(
+        kernel_name("activation_gradient", formula(activation), dtype), blocks, g_address,
+        y_address, parts_address, n, m, m + 1, lanes, block_rows,
+    )  # fmt: skip
+    expected = before * slope
+    options = {"rtol": 10 * TOLERANCE[dtype], "atol": 10 * TOLERANCE[dtype]}
+    np.testing.assert_allclose(g, expected, **options)
+    np.testing.assert_allclose(parts.sum(axis=0), expected.sum(axis=0), **options)
+    for accumulate in (0, 1):
+        start = numbers(rng, m, dtype) if accumulate else np.full(m, np.nan, dtype)
+        sums, address = device.put(start)
+        device.driver.launch(
+            kernel_name("column_sums", dtype), -(-m // kernels.WARP), address, parts_address,
+            blocks, m, accumulate,
+        )  # fmt: skip
+        wanted = expected.sum(axis=0) + (start if accumulate else 0)
+        np.testing.assert_allclose(sums, wanted, **options)
+    device.check(gap)
+
+
+@each_order
+@each_dtype
+@pytest.mark.parametrize("source_dtype", C_TYPES, ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (33, 20), (6, 300)])
+def test_gather(order, dtype, source_dtype, shape):
+    rng, (n, m) = np.random.default_rng(0), shape
+    device = Device(order)
+    X = rng.integers(0, 200, (50, m)).astype(source_dtype)
+    place, rows = device.rows(n, 50, rng)
+    out, address, gap = device.padded(np.full(shape, np.nan, dtype), m + 2)
+    grid = kernels.grid(-(-n // kernels.ROWS_AT_ONCE), m)
+    device.driver.launch(
+        kernel_name("gather", source_dtype, dtype), grid.blocks, address, device.put(X)[1],
+        *place, n, m, m + 2, grid.lanes, 0.5,
+    )  # fmt: skip
+    np.testing.assert_array_equal(out, X[rows].astype(dtype) * 0.5)
+    packed, address = device.put(np.full(shape, np.nan, dtype))
+    grid = kernels.grid(n, m)
+    device.driver.launch(
+        kernel_name("copy_rows", dtype), grid.blocks, address, out.ctypes.data, n, m, m + 2,
+        grid.lanes,
+    )  # fmt: skip
+    np.testing.assert_array_equal(packed, out)
+    device.check(gap)
+
+
+def run_loss(device, opcode, dtype, shape, trains=True):
+    """Predictions, gradient and loss of a minibatch, and what the reference says."""
+    rng, (n, m) = np.random.default_rng(1), shape
+    softmax = opcode == Opcode.SOFTMAX_LOG_LOSS
+    z = numbers(rng, shape, dtype)
+    y = rng.integers(0, 2, (40, m)).astype(dtype)
+    if softmax:
+        y = rng.integers(0, m, 40).astype(np.int32)
+    weights = rng.uniform(0.5, 2, 40)
+    place, rows = device.rows(n, 40, rng)
+    p, p_address, p_gap = device.padded(z, m + 2)
+    g, g_address, g_gap = device.padded(np.full(shape, np.nan, dtype), m + 2)
+    grid = kernels.grid(n, m, kernels.WARP if softmax else THREADS, kernels.LOSS_BLOCKS)
+    losses, losses_address = device.put(np.full((2, grid.blocks), np.nan))
+    arguments = (dtype,) if softmax else (formula(opcode), dtype)
+    device.driver.launch(
+        kernel_name("softmax_log_loss" if softmax else "elementwise_loss", *arguments),
+        grid.blocks, p_address, g_address, losses_address, device.put(y)[1] * trains,
+        device.put(weights)[1], *place, n, m, m + 2, grid.lanes, 0.5,
+    )  # fmt: skip
+    device.check(p_gap, g_gap)
+    targets = y[rows]
+    expected, row_loss = getattr(reference, opcode.name.lower())(z.astype(float), targets)
+    one_hot = np.eye(m)[targets] if softmax else targets
+    slope = (expected - one_hot) * weights[rows, None]
+    return (p, g, losses), (expected, slope, 0.5 * (row_loss * weights[rows]).sum())
+
+
+@each_order
+@each_dtype
+@each_shape
+@pytest.mark.parametrize(
+    "opcode", [Opcode.SOFTMAX_LOG_LOSS, *ELEMENTWISE_LOSSES], ids=lambda o: o.name.lower()
+)
+def test_loss(order, dtype, shape, opcode):
+    found, expected = run_loss(Device(order), opcode, dtype, shape)
+    for array, wanted in zip(found[:2], expected[:2], strict=True):
+        np.testing.assert_allclose(array, wanted, rtol=1e2 * TOLERANCE[dtype], atol=1e-6)
+    assert np.isnan(found[2][0]).all(), "wrote to another step"
+    assert found[2][1].sum() == pytest.approx(expected[2], rel=1e2 * TOLERANCE[dtype], abs=1e-6)
+    found, expected = run_loss(Device(order), opcode, dtype, shape, trains=False)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e2 * TOLERANCE[dtype])
+    assert np.isnan(found[1]).all() and np.isnan(found[2]).all()
+
+
+def test_not_a_number_stays_one():
+    device, x = Device("up"), np.array([[np.nan, 1.0]])
+    for activation in Activation:
+        y, address = device.put(x)
+        device.driver.launch(
+            kernel_name("activation", formula(activation), float), 1, address, 1, 2, 2, 2
+        )
+        assert np.isnan(y[0, 0]) and not np.isnan(y[0, 1])
+
+
+OPTIMIZERS = {
+    "Sgd": optimizers.SGD(np.zeros(1), schedules.Constant(0.1), 0.9, True),
+    PLAIN_SGD: optimizers.SGD(np.zeros(1), schedules.Constant(0.1), 0.0, True),
+    "Adam": optimizers.Adam(np.zeros(1), 0.01, 0.9, 0.999, 1e-8),
+}
+
+
+def test_every_optimizer_is_tested():
+    assert {o.opcode for o in OPTIMIZERS.values()} == set(Optimizer)
+
+
+@each_order
+@each_dtype
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+@pytest.mark.parametrize("n", [3, 1500])
+def test_update(order, dtype, rule, n):
+    rng, device, optimizer = np.random.default_rng(0), Device(order), OPTIMIZERS[rule]
+    decayed, last = n // 3, n - 1  # the last parameter is frozen
+    p, p_address = device.put(numbers(rng, n, dtype))
+    g, g_address = device.put(numbers(rng, n, dtype))
+    g[last] = np.nan
+    slots, slots_address = device.put(np.abs(numbers(rng, (optimizer.n_slots, n), dtype)))
+    start, before = p.astype(float), slots.astype(float)
+    ranges = np.array([(decayed, 0.3, 1.0), (last, 0.0, 2.0), (n, 0.0, 0.0)], RANGE_DTYPE)
+    progress = np.zeros(1, PROGRESS_DTYPE)
+    progress["first_step"] = 1
+    rates, scales = np.array([9, 9, 0.05]), np.array([9, 9, 0.25])
+    blocks = -(-n // (4 * THREADS))
+    penalties, penalties_address = device.put(np.full((2, blocks), np.nan))
+    coefficients = (*map(float, optimizer.coefficients), 0.0, 0.0)[:3]
+    device.driver.launch(
+        kernel_name("update", rule_name(rule, dtype), dtype), blocks, p_address, g_address,
+        slots_address, penalties_address, device.put(ranges)[1], device.put(rates)[1],
+        device.put(scales)[1], device.put(progress)[1], 1, n, *coefficients,
+    )  # fmt: skip
+    device.check()
+    step = getattr(reference, optimizer.opcode.name.lower())
+    old = list(before) if len(before) else [np.zeros(n)] * 2
+    for part, decay, rate in ((slice(0, decayed), 0.3, 0.05), (slice(decayed, last), 0, 0.1)):
+        gradient = (g[part].astype(float) + decay * start[part]) * 0.25
+        expected, new = step(start[part], gradient, [s[part] for s in old], rate,
+                             optimizer.coefficients)  # fmt: skip
+        options = {"rtol": 20 * TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
+        np.testing.assert_allclose(p[part], expected, **options)
+        for found, wanted in zip(slots, new, strict=False):
+            np.testing.assert_allclose(found[part], wanted, **options)
+    assert p[last] == start[last] and (slots[:, last] == before[:, last]).all()
+    penalty = 0.3 * (start[:decayed] ** 2).sum()
+    assert penalties[1].sum() == pytest.approx(penalty, rel=1e-6)
+
+
+@each_order
+def test_finish_steps(order):
+    rng, device = np.random.default_rng(0), Device(order)
+    n_steps, first = 11, 2
+    losses, penalties = rng.uniform(size=(n_steps, 40)), rng.uniform(size=(n_steps, 3))
+    scales = rng.uniform(size=first + n_steps)
+    progress, address = device.put(np.array([(first, 5.0)], PROGRESS_DTYPE))
+    step_losses = device.put(np.full(n_steps, np.nan))[1]
+    device.driver.launch(
+        kernel_name("finish_steps"), 1, address, step_losses, device.put(losses)[1], 40,
+        device.put(penalties)[1], 3, device.put(scales)[1], n_steps, 7.0,
+    )  # fmt: skip
+    total = (losses.sum(axis=1) + 0.5 * penalties.sum(axis=1)) * scales[first:] * 7
+    assert progress["loss"][0] == pytest.approx(5 + total.sum())
+    assert progress["first_step"][0] == first + n_steps
+    device.check()
+
+
+BARRIER = re.compile(r"\n *__syncthreads\(\);")
+
+
+@pytest.mark.parametrize("place", range(len(BARRIER.findall(source()))))
+def test_a_missing_barrier_is_caught(place):
+    """Without any one of the barriers, some order of threads gives a wrong result."""
+    match = list(BARRIER.finditer(source()))[place]
+    text = source()[: match.start()] + source()[match.end() :]
+    wrong = False
+    for order in ORDERS:
+        wrong |= any(differs(Device(order, text), check) for check in CHECKS)
+    assert wrong
+
+
+def differs(device, check):
+    found, expected = check(device)
+    return not np.allclose(found, expected, rtol=1e-6, atol=0)
+
+
+def loss_sum(device):
+    found, expected = run_loss(device, Opcode.SOFTMAX_LOG_LOSS, np.float64, (70, 33))
+    return found[2][1].sum(), expected[2]
+
+
+def gradient_sums(device, n=20, m=300):
+    rng = np.random.default_rng(0)
+    g, g_address = device.put(rng.uniform(size=(n, m)))
+    parts, address = device.put(np.full((1, m), np.nan))
+    for width in (m, 16):  # several groups of threads, and several parts of a row
+        parts[...] = np.nan
+        lanes = kernels.grid(n, width).lanes
+        device.driver.launch(
+            kernel_name("activation_gradient", formula(Activation.IDENTITY), float), 1,
+            g_address, g_address, address, n, width, m, min(lanes, 64), n,
+        )  # fmt: skip
+        if not np.allclose(parts[0, :width], g[:, :width].sum(axis=0)):
+            return parts[0, :width], 0
+    return 1, 1
+
+
+def sums_of_columns(device, n=50, m=40):
+    rng = np.random.default_rng(0)
+    parts, parts_address = device.put(rng.uniform(size=(n, m)))
+    sums, address = device.put(np.full(m, np.nan))
+    device.driver.launch(kernel_name("column_sums", float), 2, address, parts_address, n, m, 0)
+    return sums, parts.sum(axis=0)
+
+
+def finished(device, n_steps=15):
+    progress, address = device.put(np.zeros(1, PROGRESS_DTYPE))
+    ones = device.put(np.ones((n_steps, 40)))[1]
+    step_losses = device.put(np.full(n_steps, np.nan))[1]
+    device.driver.launch(
+        kernel_name("finish_steps"), 1, address, step_losses, ones, 40, ones, 0, ones, n_steps, 1.0
+    )
+    return progress["loss"][0], n_steps * 40
+
+
+CHECKS = (loss_sum, gradient_sums, sums_of_columns, finished)
