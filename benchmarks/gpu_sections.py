@@ -193,7 +193,7 @@ def graphs(report):
     """Single launches and graphs, twice each: the same bits."""
     X, y = classification(5000, 40, 10)
     y = y.astype(np.int32)
-    program = sequential(40, (Dense(96, "relu"), Dense(33, "tanh"), Dense(10)),
+    program = sequential((40,), (Dense(96, "relu"), Dense(33, "tanh"), Dense(10)),
                          losses.SOFTMAX_LOG_LOSS)  # fmt: skip
     order = np.random.default_rng(0).permutation(len(X))
     start = np.random.default_rng(1).standard_normal(program.n_parameters).astype(np.float32) / 9
@@ -367,7 +367,7 @@ def sknn_step_seconds(X, y, batch, precision, n_epochs):
 def executor_step_seconds(X, y, batch, precision, n_epochs):
     """Of epochs of the executor alone: no shuffle, no validation of data."""
     program = sequential(
-        LAYERS[0], (*(Dense(m, "relu") for m in LAYERS[1:-1]), Dense(LAYERS[-1])),
+        LAYERS[:1], (*(Dense(m, "relu") for m in LAYERS[1:-1]), Dense(LAYERS[-1])),
         losses.SOFTMAX_LOG_LOSS,
     )  # fmt: skip
     order = np.random.default_rng(0).permutation(len(X))

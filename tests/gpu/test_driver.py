@@ -46,20 +46,20 @@ def test_without_cupy(monkeypatch):
 
 def test_without_a_gpu(monkeypatch):
     monkeypatch.setattr(driver, "import_cupy", lambda: FakeCupy(None))
-    with pytest.raises(RuntimeError, match="needs a GPU of NVIDIA.*cudaErrorNoDevice.*'cpu'"):
+    with pytest.raises(RuntimeError, match=r"needs a GPU of NVIDIA.*cudaErrorNoDevice.*'cpu'"):
         MLPClassifier(device="cuda").fit(X, Y)
 
 
 def test_without_that_gpu(monkeypatch):
     monkeypatch.setattr(driver, "import_cupy", lambda: FakeCupy(2))
-    with pytest.raises(RuntimeError, match="'cuda:7' was asked for.*2 GPUs.*cuda:0, cuda:1"):
+    with pytest.raises(RuntimeError, match=r"'cuda:7' was asked for.*2 GPUs.*cuda:0, cuda:1"):
         MLPClassifier(device="cuda:7").fit(X, Y)
 
 
 def test_after_a_fork(monkeypatch):
     monkeypatch.setattr(driver, "import_cupy", lambda: FakeCupy(1))
     monkeypatch.setattr(driver, "_process", os.getpid() + 1)
-    with pytest.raises(RuntimeError, match="forked.*loky"):
+    with pytest.raises(RuntimeError, match=r"forked.*loky"):
         MLPClassifier(device="cuda").fit(X, Y)
 
 
@@ -119,7 +119,7 @@ def test_a_product_is_transposed(products):
 
 
 def test_the_fastest_algorithm_is_taken(products):
-    made, library = products(3)
+    made, _ = products(3)
     first = made.prepare(OUT, A, B, epilogue=Epilogue.NONE, **KIND)
     seconds = iter([3.0, 1.0, 2.0])
     fastest = made.prepare(
