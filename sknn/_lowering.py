@@ -145,6 +145,7 @@ def _can_pool(op, pool):
     return (
         op["opcode"] == Opcode.CONV
         and op["activation"] in (Activation.IDENTITY, Activation.RELU)
+        and op["dims"][ConvDim.CONV_GROUPS] == 1
         and list(size // 2) == pooled
     )
 

@@ -13,14 +13,14 @@ void conv_forward(const Conv& s, const T* x, ptrdiff_t x_image, const T* w, cons
                   ptrdiff_t y_image, uint8_t* positions, ptrdiff_t n_images, bool relu,
                   T* workspace) {
     const Padded p = padded_input(s);
-    const ptrdiff_t channels = s.group_channels(), filters = s.group_filters();
+    const ptrdiff_t channels = s.sum_channels(), filters = s.part_filters();
     const ptrdiff_t n = s.taps() * channels, size = p.size(s.channels);
     const ptrdiff_t at_once = images_at_once(s, size), panels = panels_size<T>(n, filters);
     Workspace<T> work{workspace};
-    T* packed = work.take(s.groups * panels);
+    T* packed = work.take(s.parts() * panels);
     int32_t* offsets = work.take_integers(n);
     T* images = p.copied ? work.take(at_once * size) : nullptr;
-    for (ptrdiff_t g = 0; g < s.groups; ++g)
+    for (ptrdiff_t g = 0; g < s.parts(); ++g)
         pack_rows(packed + g * panels, n, 0, Factor<T>{w + g * filters, s.filters, 1}, n, filters);
     for (ptrdiff_t a = 0, t = 0; a < s.kernel_h; ++a)
         for (ptrdiff_t b = 0; b < s.kernel_w; ++b)
@@ -31,13 +31,13 @@ void conv_forward(const Conv& s, const T* x, ptrdiff_t x_image, const T* w, cons
     const Source<T> source{x, x_image, s.height, s.width, s.channels, nullptr, 0};
     Sums<T> sums{offsets, n, s.stride_h * p.width * s.channels, s.stride_w * s.channels,
                  s.out_width / (s.pool ? 2 : 1) * s.filters, s.filters, s.out_height, s.out_width,
-                 filters, nullptr, nullptr, relu, false, s.pool};
+                 filters, nullptr, nullptr, relu, false, s.pool, s.depthwise()};
     for (ptrdiff_t i = 0; i < n_images; i += at_once) {
         const ptrdiff_t m = n_images - i < at_once ? n_images - i : at_once;
         const T* from = x + i * x_image;
         for (ptrdiff_t j = 0; p.copied && j < m; ++j)
             copy_inside(images + j * size, p, source, i + j);
-        for (ptrdiff_t g = 0; g < s.groups; ++g) {
+        for (ptrdiff_t g = 0; g < s.parts(); ++g) {
             uint8_t* at = positions ? positions + i * s.positions_image + g * filters : nullptr;
             sums.weights = packed + g * panels;
             sums.bias = bias ? bias + g * filters : nullptr;
@@ -66,7 +66,7 @@ void for_taps_of_phase(const Conv& s, const Padded& p, ptrdiff_t row, ptrdiff_t 
 template<class T>
 ptrdiff_t pack_phase(const Conv& s, const Padded& p, ptrdiff_t row, ptrdiff_t column, const T* w,
                      int32_t* offsets, T* packed, bool packing) {
-    const ptrdiff_t channels = s.group_channels(), filters = s.group_filters();
+    const ptrdiff_t channels = s.part_channels(), filters = s.sum_filters();
     ptrdiff_t n = 0, first = 0;
     for_taps_of_phase(s, p, row, column, [&](ptrdiff_t, ptrdiff_t) { n += filters; });
     if (!packing) return n;
@@ -74,8 +74,9 @@ ptrdiff_t pack_phase(const Conv& s, const Padded& p, ptrdiff_t row, ptrdiff_t co
     for_taps_of_phase(s, p, row, column, [&](ptrdiff_t tap, ptrdiff_t at) {
         for (ptrdiff_t k = 0; k < filters; ++k)
             offsets[first + k] = static_cast<int32_t>(at + k);
-        const T* from = w + tap * channels * s.filters;
-        for (ptrdiff_t g = 0; g < s.groups; ++g)
+        const T* from = w + tap * s.sum_channels() * s.filters;
+        if (s.depthwise()) pack_rows(packed, n, first, Factor<T>{from, 0, 1}, 1, channels);
+        else for (ptrdiff_t g = 0; g < s.parts(); ++g)
             pack_rows(packed + g * panels, n, first, Factor<T>{from + g * filters, 1, s.filters},
                       filters, channels);
         first += filters;
@@ -88,13 +89,12 @@ template<class T>
 void conv_backward(const Conv& s, T* dx, ptrdiff_t x_image, const T* w, const T* g,
                    ptrdiff_t y_image, const uint8_t* positions, ptrdiff_t n_images,
                    bool accumulate, T* workspace) {
-    Padded p = padded_gradient(s);
-    p.copied |= s.pool;
-    const ptrdiff_t channels = s.group_channels(), filters = s.group_filters();
+    const Padded p = padded_gradient(s);
+    const ptrdiff_t channels = s.part_channels(), filters = s.sum_filters();
     const ptrdiff_t n = s.taps() * filters, size = p.size(s.filters);
     const ptrdiff_t at_once = images_at_once(s, size);
     Workspace<T> work{workspace};
-    T* all_packed = work.take(s.groups * panels_size<T>(n, channels));
+    T* all_packed = work.take(s.parts() * panels_size<T>(n, channels));
     int32_t* all_offsets = work.take_integers(n);
     T* images = p.copied ? work.take(at_once * size) : nullptr;
     if (p.copied) fill_zero(images, at_once * size);
@@ -113,18 +113,19 @@ void conv_backward(const Conv& s, T* dx, ptrdiff_t x_image, const T* w, const T*
                              s.stride_h * s.width * s.channels, s.stride_w * s.channels,
                              ceil_div(s.height - row, s.stride_h),
                              ceil_div(s.width - column, s.stride_w),
-                             channels, nullptr, nullptr, false, accumulate, false};
+                             channels, nullptr, nullptr, false, accumulate, false,
+                             s.depthwise()};
                 sums.n = pack_phase(s, p, row, column, w, offsets, packed, i == 0);
                 const ptrdiff_t panels = panels_size<T>(sums.n, channels);
                 T* to = dx + i * x_image + (row * s.width + column) * s.channels;
-                for (ptrdiff_t k = 0; k < s.groups; ++k) {
+                for (ptrdiff_t k = 0; k < s.parts(); ++k) {
                     sums.weights = packed + k * panels;
                     sum_images(sums, (p.copied ? images : from) + k * filters,
                                p.copied ? size : y_image, to + k * channels, x_image,
                                nullptr, 0, m);
                 }
                 offsets += sums.n;
-                packed += s.groups * panels;
+                packed += s.parts() * panels;
             }
     }
 }
@@ -137,15 +138,20 @@ struct Pixels {
     ptrdiff_t x_image, x_row, x_pixel, dy_image, dy_row, dy_pixel;
 };
 
-// dw = sum over pixels of ROWS inputs by VECTORS vectors of dy, or added to it
-template<class T, int ROWS, int VECTORS> __attribute__((noinline))
-void outer_tile(const Pixels& s, const T* x, const T* dy, T* dw, ptrdiff_t ld, ptrdiff_t columns,
-                bool accumulate) {
-    constexpr int LANES = Vector<T>::lanes;
+// dw = sum over pixels of RUNS x LENGTH inputs by VECTORS vectors of dy, or added to it. Inputs of a
+// run follow each other, runs are `step` apart; if DEPTHWISE, each input is the vectors' own.
+template<class T, int RUNS, int LENGTH, int VECTORS, bool DEPTHWISE> __attribute__((noinline))
+void outer_tile(const Pixels& s, const T* x, ptrdiff_t step, const T* dy, T* dw, ptrdiff_t ld,
+                ptrdiff_t columns, bool accumulate) {
+    constexpr int LANES = Vector<T>::lanes, ROWS = RUNS * LENGTH;
     VectorOf<T> sum[ROWS][VECTORS];
     const ptrdiff_t last = columns - (VECTORS - 1) * LANES;
+    const auto input = [&](const T* from, int r, int v) __attribute__((always_inline)) {
+        if constexpr (DEPTHWISE) return load(from + r * step + v * LANES);
+        else return from[r / LENGTH * step + r % LENGTH];
+    };
     const auto add = [&]<bool WHOLE>() __attribute__((always_inline)) {
-#pragma GCC unroll 16
+#pragma GCC unroll 32
         for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
             for (int v = 0; v < VECTORS; ++v) sum[r][v] = VectorOf<T>{};
@@ -160,16 +166,16 @@ void outer_tile(const Pixels& s, const T* x, const T* dy, T* dw, ptrdiff_t ld, p
                     for (int v = 0; v < VECTORS; ++v)
                         d[v] = WHOLE || v + 1 < VECTORS ? load(g + v * LANES)
                                                         : load(g + v * LANES, last);
-#pragma GCC unroll 16
+#pragma GCC unroll 32
                     for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
-                        for (int v = 0; v < VECTORS; ++v) sum[r][v] += from[r] * d[v];
+                        for (int v = 0; v < VECTORS; ++v) sum[r][v] += input(from, r, v) * d[v];
                 }
             }
     };
     if (last == LANES) add.template operator()<true>();
     else add.template operator()<false>();
-#pragma GCC unroll 16
+#pragma GCC unroll 32
     for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; ++v) {
@@ -181,42 +187,65 @@ void outer_tile(const Pixels& s, const T* x, const T* dy, T* dw, ptrdiff_t ld, p
         }
 }
 
-template<class T>
-using OuterTile = void (*)(const Pixels&, const T*, const T*, T*, ptrdiff_t, ptrdiff_t, bool);
+template<class T> using OuterTile = void (*)(const Pixels&, const T*, ptrdiff_t, const T*, T*,
+                                             ptrdiff_t, ptrdiff_t, bool);
 
-template<class T, int VECTORS, int... I>
+template<class T, int VECTORS, bool DEPTHWISE, int... I>
 OuterTile<T> outer_tile_of(ptrdiff_t rows, std::integer_sequence<int, I...>) {
-    static constexpr OuterTile<T> TILES[] = {outer_tile<T, I + 1, VECTORS>...};
+    static constexpr OuterTile<T> TILES[] = {outer_tile<T, 1, I + 1, VECTORS, DEPTHWISE>...};
     return TILES[rows - 1];
 }
-template<class T> OuterTile<T> choose_outer_tile(ptrdiff_t rows, int vectors) {
+template<class T>
+OuterTile<T> choose_outer_tile(ptrdiff_t rows, int vectors, bool depthwise) {
     constexpr std::make_integer_sequence<int, TILE_ROWS> all;
-    return vectors == 1 ? outer_tile_of<T, 1>(rows, all)
-                        : outer_tile_of<T, TILE_VECTORS>(rows, all);
+    constexpr std::make_integer_sequence<int, TILE_PIXELS> few;
+    if (depthwise)
+        return vectors == 1 ? outer_tile_of<T, 1, true>(rows, few)
+                            : outer_tile_of<T, TILE_VECTORS, true>(rows, few);
+    return vectors == 1 ? outer_tile_of<T, 1, false>(rows, all)
+                        : outer_tile_of<T, TILE_VECTORS, false>(rows, all);
 }
 
-// dw (taps, channels of a group; filters) of one group
+// dw (9, filters) of a kernel whose rows are 3 inputs each: all at once, since the few sums of one
+// row would wait for each other.
+template<class T>
+void sum_square(const Pixels& pixels, const T* x, ptrdiff_t row, const T* dy, T* dw,
+                ptrdiff_t filters, bool accumulate) {
+    constexpr ptrdiff_t LANES = Vector<T>::lanes;
+    constexpr int VECTORS = TILE_ROWS < 9 ? 1 : TILE_VECTORS;
+    for (ptrdiff_t k = 0; k < filters; k += VECTORS * LANES) {
+        const ptrdiff_t columns = filters - k < VECTORS * LANES ? filters - k : VECTORS * LANES;
+        (columns > LANES ? outer_tile<T, 3, 3, VECTORS, false> : outer_tile<T, 3, 3, 1, false>)(
+            pixels, x, row, dy + k, dw + k, filters, columns, accumulate);
+    }
+}
+
+// dw (taps, channels, filters) of one part
 template<class T>
 void sum_outer(const Conv& s, const Padded& p, const Pixels& pixels, const T* x, const T* dy,
                T* dw, bool accumulate) {
     constexpr ptrdiff_t LANES = Vector<T>::lanes, WIDTH = TILE_VECTORS * LANES;
-    const ptrdiff_t channels = s.group_channels(), filters = s.group_filters();
-    // inputs that lie in one piece
-    const bool rows = s.dilation_w == 1 && s.groups == 1;
-    const ptrdiff_t length = rows ? s.kernel_w * channels : channels;
-    const ptrdiff_t blocks = ceil_div(length, TILE_ROWS), pieces = s.taps() * channels / length;
+    const ptrdiff_t filters = s.part_filters(), row = s.dilation_h * p.width * s.channels;
+    const ptrdiff_t tap = s.dilation_w * s.channels;
+    // pieces of inputs that lie together, or of taps if depthwise; blocks of a piece are tiles
+    const bool depthwise = s.depthwise(), whole_rows = s.groups == 1 && s.dilation_w == 1;
+    const bool by_rows = whole_rows || depthwise;
+    const ptrdiff_t length = s.sum_channels() * (by_rows ? s.kernel_w : 1);
+    const ptrdiff_t pieces = s.taps() * s.sum_channels() / length;
+    const ptrdiff_t blocks = ceil_div(length, depthwise ? TILE_PIXELS : TILE_ROWS);
+    if (whole_rows && length == 3 && pieces == 3)
+        return sum_square(pixels, x, row, dy, dw, filters, accumulate);
     for (ptrdiff_t k = 0; k < filters; k += WIDTH) {
         const ptrdiff_t columns = filters - k < WIDTH ? filters - k : WIDTH;
         for (ptrdiff_t piece = 0; piece < pieces; ++piece) {
-            const ptrdiff_t a = rows ? piece : piece / s.kernel_w;
-            const ptrdiff_t b = rows ? 0 : piece % s.kernel_w;
-            const T* from = x + (a * s.dilation_h * p.width + b * s.dilation_w) * s.channels;
+            const ptrdiff_t a = by_rows ? piece : piece / s.kernel_w;
+            const T* from = x + a * row + (by_rows ? 0 : piece % s.kernel_w * tap);
             for (ptrdiff_t block = 0; block < blocks; ++block) {
                 const ptrdiff_t first = length * block / blocks;
                 const ptrdiff_t n = length * (block + 1) / blocks - first;
-                choose_outer_tile<T>(n, columns > LANES ? TILE_VECTORS : 1)(
-                    pixels, from + first, dy + k, dw + (piece * length + first) * s.filters + k,
-                    s.filters, columns, accumulate);
+                choose_outer_tile<T>(n, columns > LANES ? TILE_VECTORS : 1, depthwise)(
+                    pixels, from + (depthwise ? first * tap + k : first), tap, dy + k,
+                    dw + (piece * length + first) * s.filters + k, s.filters, columns, accumulate);
             }
         }
     }
@@ -237,7 +266,7 @@ void conv_gradient(const Conv& s, const T* x, ptrdiff_t x_image, T* dw, const T*
     const Source<T> x_source{x, x_image, s.height, s.width, s.channels, nullptr, 0};
     const Source<T> y_source{g, y_image, s.out_height, s.out_width, s.filters, positions,
                                s.positions_image};
-    if (!n_images && !accumulate) fill_zero(dw, s.taps() * s.group_channels() * s.filters);
+    if (!n_images && !accumulate) fill_zero(dw, s.taps() * s.sum_channels() * s.filters);
     for (ptrdiff_t i = 0; i < n_images; i += at_once) {
         const ptrdiff_t m = n_images - i < at_once ? n_images - i : at_once;
         const T *from = x + i * x_image, *dy = g + i * y_image;
@@ -249,10 +278,10 @@ void conv_gradient(const Conv& s, const T* x, ptrdiff_t x_image, T* dw, const T*
                             p.copied ? size : x_image, s.stride_h * p.width * s.channels,
                             s.stride_w * s.channels, s.pool ? y_size : y_image,
                             s.out_width * s.filters, s.filters};
-        for (ptrdiff_t k = 0; k < s.groups; ++k)
-            sum_outer(s, p, pixels, (p.copied ? images : from) + k * s.group_channels(),
-                      (s.pool ? gradients : dy) + k * s.group_filters(),
-                      dw + k * s.group_filters(), accumulate || i > 0);
+        for (ptrdiff_t k = 0; k < s.parts(); ++k)
+            sum_outer(s, p, pixels, (p.copied ? images : from) + k * s.part_channels(),
+                      (s.pool ? gradients : dy) + k * s.part_filters(),
+                      dw + k * s.part_filters(), accumulate || i > 0);
     }
 }
 
@@ -261,18 +290,17 @@ void conv_gradient(const Conv& s, const T* x, ptrdiff_t x_image, T* dw, const T*
 // elements that the three of them need at most
 template<class T> ptrdiff_t conv_workspace(const Conv& s) {
     const Padded p = padded_input(s), q = padded_gradient(s);
-    const ptrdiff_t channels = s.group_channels(), filters = s.group_filters();
     const ptrdiff_t x_size = p.size(s.channels), y_size = q.size(s.filters);
     const ptrdiff_t out = s.out_height * s.out_width * s.filters;
-    const ptrdiff_t n = s.taps() * channels, m = s.taps() * filters;
-    const ptrdiff_t forward = s.groups * panels_size<T>(n, filters) + n
+    const ptrdiff_t n = s.taps() * s.sum_channels(), m = s.taps() * s.sum_filters();
+    const ptrdiff_t forward = s.parts() * panels_size<T>(n, s.part_filters()) + n
                               + images_at_once(s, x_size) * x_size;
-    const ptrdiff_t backward = s.groups * panels_size<T>(m, channels) + m
+    const ptrdiff_t backward = s.parts() * panels_size<T>(m, s.part_channels()) + m
                                + images_at_once(s, y_size) * y_size;
     const ptrdiff_t gradient = images_at_once(s, x_size + out) * (x_size + out);
     ptrdiff_t most = forward > backward ? forward : backward;
     if (gradient > most) most = gradient;
-    return most + 4 * 16;               // parts begin at multiples of 16
+    return most + 5 * 16;       // parts begin at multiples of 16; whole vectors are read at the end
 }
 
 }  // namespace sknn

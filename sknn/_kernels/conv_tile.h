@@ -24,14 +24,7 @@ template<class T> struct Sums {
     const T* weights;                   // panels (n, vectors) of filters
     const T* bias;                      // null: none
     bool relu, accumulate, pool;
-};
-
-template<class T> struct Integer;
-template<> struct Integer<float> { using type = int32_t; };
-template<> struct Integer<double> { using type = int64_t; };
-template<class T> struct Masks {
-    typedef typename Integer<T>::type type __attribute__((vector_size(VECTOR_BYTES)));
-    typedef uint8_t bytes __attribute__((vector_size(VECTOR_BYTES / sizeof(T)), aligned(1)));
+    bool depthwise;                     // one channel for each filter
 };
 
 template<class T> inline VectorOf<T> rectify(VectorOf<T> v) {
@@ -40,18 +33,18 @@ template<class T> inline VectorOf<T> rectify(VectorOf<T> v) {
 }
 
 // the larger one of two, and where it was; NaN is larger than all
-template<class T> inline void take_larger(VectorOf<T>& most, typename Masks<T>::type& where,
-                                          VectorOf<T> v, int position) {
-    const typename Masks<T>::type larger = (v > most) | (v != v);
+template<class T> inline void take_larger(VectorOf<T>& most, MaskOf<T>& where, VectorOf<T> v,
+                                          int position) {
+    const MaskOf<T> larger = (v > most) | (v != v);
     most = larger ? v : most;
-    where = larger ? typename Masks<T>::type{} + position : where;
+    where = larger ? MaskOf<T>{} + position : where;
 }
 
 // y = the largest of 2 x 2 sums; n lanes of it
 template<class T>
 inline void store_pooled(T* y, uint8_t* position, VectorOf<T> a, VectorOf<T> b, VectorOf<T> c,
                          VectorOf<T> d, bool relu, ptrdiff_t n) {
-    using Mask = typename Masks<T>::type;
+    using Mask = MaskOf<T>;
     Mask where{};
     take_larger<T>(a, where, b, 1);
     take_larger<T>(a, where, c, 2);
@@ -61,13 +54,8 @@ inline void store_pooled(T* y, uint8_t* position, VectorOf<T> a, VectorOf<T> b, 
         a = dead ? VectorOf<T>{} : a;
         where = dead ? Mask{} + DEAD : where;
     }
-    const bool whole = n == Vector<T>::lanes;
-    if (whole) store(y, a);
-    else store(y, a, n);
-    if (!position) return;
-    typename Masks<T>::bytes bytes = __builtin_convertvector(where, typename Masks<T>::bytes);
-    if (whole) *reinterpret_cast<typename Masks<T>::bytes*>(position) = bytes;
-    else std::memcpy(position, &bytes, n);
+    store_lanes(y, a, n);
+    if (position) store_positions<T>(position, where, n);
 }
 
 // y = the sums, or added to it; of the last vector `last` lanes unless it is WHOLE
@@ -99,8 +87,8 @@ inline void finish(const Sums<T>& s, VectorOf<T> (&a)[PIXELS][VECTORS],
 }
 
 // y = the sums of PIXELS pixels of two rows by VECTORS vectors of filters, of which there are
-// `columns`; pooled to one row if POOL
-template<class T, int PIXELS, int VECTORS, bool POOL> __attribute__((noinline))
+// `columns`; pooled to one row if POOL; of one channel for each filter if DEPTHWISE
+template<class T, int PIXELS, int VECTORS, bool POOL, bool DEPTHWISE> __attribute__((noinline))
 void conv_tile(const Sums<T>& s, const T* x0, const T* x1, const T* w, const T* bias, T* y0, T* y1,
                uint8_t* positions, ptrdiff_t columns) {
     constexpr int LANES = Vector<T>::lanes;
@@ -114,6 +102,11 @@ void conv_tile(const Sums<T>& s, const T* x0, const T* x1, const T* w, const T* 
 #pragma GCC unroll 16
         for (int p = 0; p < PIXELS; ++p) a[p][v] = b[p][v] = first;
     }
+    const auto input = [](const T* x) __attribute__((always_inline)) {
+        if constexpr (DEPTHWISE) return load(x);
+        else return *x;
+    };
+    constexpr int STEP = DEPTHWISE ? LANES : 0;     // from the input of one vector to the next
     const ptrdiff_t pixel = s.x_pixel, n = s.n;
     const int32_t* __restrict offsets = s.offsets;
     for (ptrdiff_t t = 0; t < n; ++t, w += VECTORS * LANES) {
@@ -124,11 +117,13 @@ void conv_tile(const Sums<T>& s, const T* x0, const T* x1, const T* w, const T* 
 #pragma GCC unroll 16
         for (int p = 0; p < PIXELS; ++p)
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; ++v) a[p][v] += from0[p * pixel] * weight[v];
+            for (int v = 0; v < VECTORS; ++v) 
+                a[p][v] += input(from0 + p * pixel + v * STEP) * weight[v];
 #pragma GCC unroll 16
         for (int p = 0; p < PIXELS; ++p)
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; ++v) b[p][v] += from1[p * pixel] * weight[v];
+            for (int v = 0; v < VECTORS; ++v) 
+                b[p][v] += input(from1 + p * pixel + v * STEP) * weight[v];
     }
     if constexpr (POOL) {
 #pragma GCC unroll 16
@@ -150,16 +145,17 @@ template<class T> using ConvTile = void (*)(const Sums<T>&, const T*, const T*, 
                                             T*, T*, uint8_t*, ptrdiff_t);
 
 template<class T, int VECTORS, int... I>
-ConvTile<T> conv_tile_of(ptrdiff_t pixels, bool pool, std::integer_sequence<int, I...>) {
-    static constexpr ConvTile<T> PLAIN[] = {conv_tile<T, I + 1, VECTORS, false>...};
-    static constexpr ConvTile<T> POOLED[] = {conv_tile<T, I < 2 ? 2 : (I + 1) / 2 * 2,
-                                                          VECTORS, true>...};
-    return pool ? POOLED[pixels - 1] : PLAIN[pixels - 1];
+ConvTile<T> conv_tile_of(ptrdiff_t pixels, const Sums<T>& s, std::integer_sequence<int, I...>) {
+    static constexpr ConvTile<T> PLAIN[] = {conv_tile<T, I + 1, VECTORS, false, false>...};
+    static constexpr ConvTile<T> DEPTHWISE[] = {conv_tile<T, I + 1, VECTORS, false, true>...};
+    static constexpr ConvTile<T> POOLED[] = {
+        conv_tile<T, I < 2 ? 2 : (I + 1) / 2 * 2, VECTORS, true, false>...};
+    return s.pool ? POOLED[pixels - 1] : s.depthwise ? DEPTHWISE[pixels - 1] : PLAIN[pixels - 1];
 }
-template<class T> ConvTile<T> choose_conv_tile(ptrdiff_t pixels, int vectors, bool pool) {
+template<class T> ConvTile<T> choose_conv_tile(ptrdiff_t pixels, int vectors, const Sums<T>& s) {
     constexpr std::make_integer_sequence<int, TILE_PIXELS> all;
-    return vectors == 1 ? conv_tile_of<T, 1>(pixels, pool, all)
-                        : conv_tile_of<T, TILE_VECTORS>(pixels, pool, all);
+    return vectors == 1 ? conv_tile_of<T, 1>(pixels, s, all)
+                        : conv_tile_of<T, TILE_VECTORS>(pixels, s, all);
 }
 
 // Two rows of the output, panel by panel of its pixels; of a lone row its two halves.
@@ -173,7 +169,7 @@ void sum_rows(const Sums<T>& s, const T* x0, const T* x1, const T* w, const T* b
         const ptrdiff_t first = units * block / blocks;
         const ptrdiff_t pixels = (units * (block + 1) / blocks - first) * unit;
         const ptrdiff_t x_at = first * unit * s.x_pixel, y_at = first * s.y_pixel;
-        choose_conv_tile<T>(pixels, vectors, s.pool)(
+        choose_conv_tile<T>(pixels, vectors, s)(
             s, x0 + x_at, x1 + x_at, w, bias, y0 + y_at, y1 + y_at,
             positions ? positions + y_at : nullptr, columns);
     }
@@ -191,7 +187,7 @@ void sum_images(const Sums<T>& s, const T* x, ptrdiff_t x_image, T* y, ptrdiff_t
         const T* bias = s.bias ? s.bias + k : nullptr;
         for (ptrdiff_t r = 0; r < rows; r += 2) {
             const auto from = [&](ptrdiff_t i) {
-                return x + i / height * x_image + i % height * s.x_row;
+                return x + i / height * x_image + i % height * s.x_row + (s.depthwise ? k : 0);
             };
             const auto to = [&](ptrdiff_t i, ptrdiff_t image) {
                 return i / height * image + i % height / (s.pool ? 2 : 1) * s.y_row + k;

@@ -1,7 +1,6 @@
 // Pooling of channels-last images. A window that reaches beyond the image has fewer elements.
 #pragma once
-#include <cstddef>
-#include <cstdint>
+#include "images.h"
 
 namespace sknn {
 
@@ -40,18 +39,16 @@ template<class F> void for_windows(const Pool& s, F f) {
 
 // y = the larger of y and x, and its position if that is wanted; NaN is larger than all
 template<class T> __attribute__((noinline))
-void larger(T* __restrict y, uint8_t* __restrict positions, const T* __restrict x,
-            uint8_t position, ptrdiff_t m) {
-    if (!positions) {
-        for (ptrdiff_t k = 0; k < m; ++k) y[k] = x[k] <= y[k] || y[k] != y[k] ? y[k] : x[k];
-        return;
-    }
-    #pragma omp simd
-    for (ptrdiff_t k = 0; k < m; ++k) {
-        const bool keep = x[k] <= y[k] || y[k] != y[k];
-        y[k] = keep ? y[k] : x[k];
-        positions[k] = keep ? positions[k] : position;
-    }
+void larger(T* __restrict y, uint8_t* __restrict positions, const T* __restrict x, int position,
+            ptrdiff_t m) {
+    for_vectors<T>(m, [&](ptrdiff_t k, ptrdiff_t n) __attribute__((always_inline)) {
+        const VectorOf<T> a = load_lanes(y + k, n), b = load_lanes(x + k, n);
+        const MaskOf<T> takes = (b > a) | ((b != b) & (a == a));
+        store_lanes(y + k, takes ? b : a, n);
+        if (!positions) return;
+        const MaskOf<T> where = load_positions<T>(positions + k, n);
+        store_positions<T>(positions + k, takes ? MaskOf<T>{} + position : where, n);
+    });
 }
 
 // x (height, width, channels), y and positions (out_height, out_width, channels)
@@ -60,7 +57,7 @@ void max_pool(const Pool& s, T* y, uint8_t* positions, const T* x) {
     for_windows(s, [&](ptrdiff_t to, ptrdiff_t from, ptrdiff_t position, bool first, ptrdiff_t) {
         if (!first) {
             larger(y + to, positions ? positions + to : nullptr, x + from,
-                   static_cast<uint8_t>(position), s.channels);
+                   static_cast<int>(position), s.channels);
             return;
         }
         for (ptrdiff_t k = 0; k < s.channels; ++k) y[to + k] = x[from + k];
@@ -72,16 +69,18 @@ void max_pool(const Pool& s, T* y, uint8_t* positions, const T* x) {
 // dx += dy where the maximum was
 template<class T> __attribute__((noinline))
 void add_at_position(T* __restrict dx, const T* __restrict dy,
-                     const uint8_t* __restrict positions, uint8_t position, ptrdiff_t m) {
-    #pragma omp simd
-    for (ptrdiff_t k = 0; k < m; ++k) dx[k] += positions[k] == position ? dy[k] : T(0);
+                     const uint8_t* __restrict positions, int position, ptrdiff_t m) {
+    for_vectors<T>(m, [&](ptrdiff_t k, ptrdiff_t n) __attribute__((always_inline)) {
+        const MaskOf<T> here = load_positions<T>(positions + k, n) == position;
+        const VectorOf<T> g = here ? load_lanes(dy + k, n) : VectorOf<T>{};
+        store_lanes(dx + k, load_lanes(dx + k, n) + g, n);
+    });
 }
 
 template<class T>
 void max_pool_gradient(const Pool& s, T* dx, const T* dy, const uint8_t* positions) {
     for_windows(s, [&](ptrdiff_t at, ptrdiff_t to, ptrdiff_t position, bool, ptrdiff_t) {
-        add_at_position(dx + to, dy + at, positions + at, static_cast<uint8_t>(position),
-                        s.channels);
+        add_at_position(dx + to, dy + at, positions + at, static_cast<int>(position), s.channels);
     });
 }
 
@@ -108,9 +107,11 @@ template<class T> void average_pool_gradient(const Pool& s, T* dx, const T* dy) 
 
 // g = 0 where a rectifier after the maximum was off
 template<class T> __attribute__((noinline))
-void zero_dead(T* __restrict g, const uint8_t* __restrict positions, uint8_t dead, ptrdiff_t n) {
-    #pragma omp simd
-    for (ptrdiff_t k = 0; k < n; ++k) g[k] = positions[k] == dead ? T(0) : g[k];
+void zero_dead(T* __restrict g, const uint8_t* __restrict positions, ptrdiff_t m) {
+    for_vectors<T>(m, [&](ptrdiff_t k, ptrdiff_t n) __attribute__((always_inline)) {
+        const MaskOf<T> dead = load_positions<T>(positions + k, n) == DEAD;
+        store_lanes(g + k, dead ? VectorOf<T>{} : load_lanes(g + k, n), n);
+    });
 }
 
 }  // namespace sknn

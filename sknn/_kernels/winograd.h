@@ -395,6 +395,14 @@ template<class T> bool winograd_serves(const Conv& s) {
            && s.filters % Vector<T>::lanes == 0;
 }
 
+// Whether it pays: where half of the tiles' outputs are in the image, and the transformed weights
+// are not many megabytes.
+template<class T> bool winograd_pays(const Conv& s) {
+    const Tiling t = forward_tiling(s);
+    return winograd_serves<T>(s) && s.channels * s.filters <= 1 << 17
+           && 2 * s.out_height * s.out_width >= t.rows() * t.columns() * OUTPUTS * OUTPUTS;
+}
+
 template<class T> ptrdiff_t winograd_workspace(const Conv& s) {
     const auto need = [](const Tiling& t) {
         return PLANES * t.channels * t.filters + INPUTS * t.strip_width() * t.channels

@@ -13,7 +13,6 @@ cdef extern from "conv.h":
     pass
 
 cdef extern from "winograd.h" namespace "sknn" nogil:
-    uint8_t DEAD
     cppclass Conv:
         int64_t height, width, channels, out_height, out_width, filters
         int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w
@@ -29,7 +28,7 @@ cdef extern from "winograd.h" namespace "sknn" nogil:
     void conv_gradient_of "sknn::convolve_gradient"[T](
         const Conv&, const T*, Py_ssize_t, T*, const T*, Py_ssize_t, const uint8_t*, Py_ssize_t,
         bint, T*)
-    bint winograd_serves[T](const Conv&)
+    bint winograd_pays[T](const Conv&)
     Py_ssize_t conv_workspace_of "sknn::convolve_workspace"[T](const Conv&)
 
 
@@ -83,7 +82,7 @@ cdef void conv_backward(const Op* op, Run* run, floating* values) noexcept nogil
                             size(y), y.sample_stride, y.sample_stride)
     elif op.activation == RELU:
         for i in range(run.n_rows):
-            zero_dead(dy + i * y.sample_stride, positions + i * op.outputs[1].sample_stride, DEAD,
+            zero_dead(dy + i * y.sample_stride, positions + i * op.outputs[1].sample_stride,
                       size(y))
     if x.grad_offset >= 0:
         conv_backward_of(
@@ -134,4 +133,4 @@ def conv_workspace(const unsigned char[::1] op):
 def conv_algorithm(const unsigned char[::1] op):
     """The fastest `Algorithm` for a row of ``CONV``."""
     cdef Conv s = conv_of(<const Op*>&op[0])
-    return WINOGRAD if winograd_serves[float](s) else DIRECT
+    return WINOGRAD if winograd_pays[float](s) else DIRECT

@@ -11,7 +11,7 @@ cdef extern from "pool.h" namespace "sknn" nogil:
     void max_pool_gradient[T](const Pool&, T*, const T*, const uint8_t*)
     void average_pool[T](const Pool&, T*, const T*)
     void average_pool_gradient[T](const Pool&, T*, const T*)
-    void zero_dead[T](T*, const uint8_t*, uint8_t, Py_ssize_t)
+    void zero_dead[T](T*, const uint8_t*, Py_ssize_t)
 
 
 cdef Pool pool_of(const Op* op) noexcept nogil:
