@@ -1,0 +1,104 @@
+"""How fast are convolutional networks, beside PyTorch and JAX, in training and prediction?
+
+python benchmarks/bench_conv.py                             four networks, one and two threads
+python benchmarks/bench_conv.py --networks A C --threads 1
+
+What a run measures replaces what the day's file has of it, and leaves the rest.
+"""
+
+import argparse
+
+from conv_peers import NETWORKS, TRAINERS, predict, prepare, train
+from measure import CORES, compare, limit_threads, pin
+from peers import installed
+from report import Report
+from workers import Failure, Worker
+
+NETWORK = {network.name: network for network in NETWORKS}
+TASKS = {"training": train, "prediction": predict}
+
+
+def measure(report, stem, args, threads):
+    """Time every trainer; add a table for training and one for prediction."""
+    names = [name for name, trainer in TRAINERS.items() if installed(trainer.module)]
+    workers = {name: Worker(threads, report.settings["cores used"]) for name in names}
+    data = {task: report.written_today(stem, task) for task in TASKS}
+    try:
+        for key in args.networks:
+            network, tasks = NETWORK[key], {task: {} for task in TASKS}
+            for name, worker in workers.items():
+                try:
+                    worker.call(prepare, name, threads, network)
+                except Failure as failure:
+                    print(f"{name} is left out of {network}:\n{failure}")
+                    continue
+                for task, function in TASKS.items():
+                    tasks[task][name] = worker.task(function, name, threads, network)
+            for task, of_trainers in tasks.items():
+                timings = compare(of_trainers, args.repeats, warm_up=False)
+                for timing in timings.values():
+                    del timing["result"]
+                data[task][key] = timings
+                times = (f"{n} {_milliseconds(t, network)}" for n, t in timings.items())
+                print(f"{network}, {task}: {', '.join(times)} ms a minibatch", flush=True)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    for i, task in enumerate(TASKS):
+        _add(report, task, data[task], threads, i)
+
+
+def _add(report, task, data, threads, index):
+    rows = []
+    for key, timings in data.items():
+        network = NETWORK[key]
+        best = min(t["seconds"] for name, t in timings.items() if name != "sknn")
+        times = [_milliseconds(timings[n], network) if n in timings else "" for n in TRAINERS]
+        ratio = f"{best / timings['sknn']['seconds']:.2f}"
+        rows.append([str(network), *times, ratio, f"{network.goals[index]:g}"])
+    report.add(
+        task,
+        f"Convolutional networks, {task}, milliseconds a minibatch, {_count(threads)}",
+        ["network; batch", *(t.name for t in TRAINERS.values()), "ratio", "goal"],
+        rows,
+        data,
+        "3 x 3 convolutions with ReLU, a 2 x 2 maximum after each; D is ResNet-20. The ratio says "
+        "how many times as fast as the best peer sknn is; ~ marks a noisy figure.",
+    )
+
+
+def _milliseconds(timing, network):
+    noisy = "" if timing["quiet"] else "~"
+    return f"{noisy}{timing['seconds'] / network.steps * 1e3:,.2f}"
+
+
+def _count(threads):
+    return "1 thread" if threads == 1 else f"{threads} threads"
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--networks", nargs="+", choices=list(NETWORK), default=list(NETWORK))
+    threads = [n for n in (1, 2) if n <= max(1, len(CORES))]
+    add("--threads", nargs="+", type=int, default=threads)
+    add("--repeats", type=int, default=7, help="good samples of each")
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
+    for threads in args.threads:
+        stem = f"conv-{_count(threads).replace(' ', '-')}"
+        cores = pin(threads)
+        limit_threads(1)  # of this process; a worker has its own limit
+        title = f"Convolutional networks, {_count(threads)}"
+        report = Report(title, **{"cores used": cores, "repeats": args.repeats})
+        measure(report, stem, args, threads)
+        print(f"Written: {report.write(stem)}.json and .md")
+
+
+if __name__ == "__main__":
+    main()
