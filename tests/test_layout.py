@@ -21,14 +21,20 @@ FLOORS = [
     {"_compat.py", "_threads.py", "_kernels/cpu/variant.py", "_kernels/cpu/kernels.pyx",
      "_kernels/cpu/perceptron.pyx", "_kernels/cpu/perceptron.h", "_kernels/cpu/elementwise.h",
      "_kernels/cpu/sparse.h", "_kernels/cpu/threads.h", "_kernels/cpu/dropout.h",
-     "_kernels/cpu/norm.h"},
-    {"_program.py", "_lowering.py", "_kernels/cpu/executor.pyx"},
+     "_kernels/cpu/norm.h", "_kernels/gpu/device.h", "_kernels/gpu/activation.cu",
+     "_kernels/gpu/gather.cu", "_kernels/gpu/loss.cu", "_kernels/gpu/optimizer.cu",
+     "_kernels/gpu/source.py", "_kernels/gpu/kernels.py", "_kernels/gpu/blas.py",
+     "_kernels/gpu/driver.py"},
+    {"_program.py", "_lowering.py", "_kernels/cpu/executor.pyx", "_kernels/gpu/lowering.py",
+     "_kernels/gpu/executor.py"},
     {"layers.py", "losses.py", "optimizers.py", "schedules.py", "initializers.py"},
-    {"_training.py", "_lbfgs.py", "_validation.py", "_targets.py", "_state.py"},
+    {"_training.py", "_lbfgs.py", "_validation.py", "_targets.py", "_state.py", "_device.py",
+     "_orders.py"},
     {"__init__.py", "_base.py", "_show_versions.py", "mlp.py", "perceptron.py"},
 ]  # fmt: skip
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 MARKERS = {"__init__.py", "__init__.pxd"}
+SUFFIXES = (".py", ".pyx", ".pxd", ".pxi", ".h", ".cu")
 GENERATED = re.compile(r"_(v2|v3|v4|generic)\.pyx$")
 
 LINES_OF_A_FILE = 400
@@ -39,7 +45,7 @@ def sources():
     """Paths of the package's own files, relative to it."""
     for path in sorted(PACKAGE.rglob("*")):
         name = path.relative_to(PACKAGE).as_posix()
-        if path.suffix in (".py", ".pyx", ".pxd", ".pxi", ".h") and not GENERATED.search(name):
+        if path.suffix in SUFFIXES and not GENERATED.search(name):
             if path.name not in MARKERS or (path.parent == PACKAGE and path.suffix == ".py"):
                 yield name
 
