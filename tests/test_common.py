@@ -77,6 +77,8 @@ def test_constructor(name):
         "n_threads": None,
         "dropout": 0.0,
         "normalization": None,
+        "device": None,
+        "matmul_precision": "float32",
         **({"class_weight": None} if name == "MLPClassifier" else {}),
     }
 

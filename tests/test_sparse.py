@@ -156,7 +156,7 @@ def test_early_stopping(solver, task):
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_lbfgs(task, n_threads, monkeypatch):
     monkeypatch.setattr("sknn._kernels.cpu.executor.choose_n_threads", lambda *_, **__: n_threads)
-    monkeypatch.setattr("sknn._lbfgs.EVALUATE_ROWS", 32)
+    monkeypatch.setattr("sknn._device.EVALUATE_ROWS", 32)
     _, y = make_task(task)
     check_fit(task, text_like(), y, solver="lbfgs", max_iter=12, alpha=0.1, rtol=1e-7)
 
