@@ -103,7 +103,13 @@ class Sknn:
 
 def _sknn_layers(network):
     from sknn.layers import (
-        Activation, BatchNorm, Conv, Dense, GlobalAveragePool, MaxPool, Residual,
+        Activation,
+        BatchNorm,
+        Conv,
+        Dense,
+        GlobalAveragePool,
+        MaxPool,
+        Residual,
     )  # fmt: skip
 
     if network.dense:
