@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from functools import lru_cache
 from numbers import Integral, Real
 
 import numpy as np
@@ -11,7 +10,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
-from sknn import losses
+from sknn._chain import up_to
 from sknn._compat import (
     Interval,
     Options,
@@ -20,7 +19,6 @@ from sknn._compat import (
 )
 from sknn._device import (
     check_device_X,
-    check_device_X_y,
     choose_device,
     predict_on_gpu,
     predicting_device,
@@ -43,8 +41,6 @@ from sknn._validation import (
     CSR,
     Data,
     check_data,
-    check_dropout,
-    check_hidden_layer_sizes,
     check_weights,
     compute_dtype,
     is_on_gpu,
@@ -52,43 +48,15 @@ from sknn._validation import (
     prepare_X,
     to_host,
 )
-from sknn.layers import ACTIVATIONS, Activation, BatchNorm, Dense, Dropout, LayerNorm, sequential
 from sknn.schedules import SCHEDULES
 
 STOCHASTIC_SOLVERS = {optimizer.name.lower() for optimizer in Optimizer}
-
-
-NORMALIZATIONS = {"batch": BatchNorm, "layer": LayerNorm}
-
-
-@lru_cache(maxsize=64)
-def chain(layer_units, activation, out_activation, dropout=(), normalization=None):
-    """The program of dense layers of these widths, from the features to the outputs.
-
-    ``dropout`` has a rate for each hidden layer, or none at all.
-    """
-    n_features, *hidden, n_outputs = layer_units
-    layers = []
-    for i, units in enumerate(hidden, start=1):
-        if normalization is None:
-            layers.append((f"dense{i}", Dense(units, activation)))
-        else:
-            layers.append((f"dense{i}", Dense(units)))
-            layers.append((f"norm{i}", NORMALIZATIONS[normalization]()))
-            layers.append((f"activation{i}", Activation(activation)))
-        if dropout:
-            layers.append((f"dropout{i}", Dropout(dropout[i - 1])))
-    layers.append((f"dense{len(hidden) + 1}", Dense(n_outputs)))
-    loss = losses.BY_OUT_ACTIVATION[out_activation]
-    return sequential((n_features,), tuple(layers), loss)
 
 
 class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
     """Training parameters, fit, and predictions as the network makes them."""
 
     _parameter_constraints: dict = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
         "solver": [StrOptions(STOCHASTIC_SOLVERS | {"lbfgs"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -114,8 +82,6 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         ],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "dtype": [StrOptions({"float32", "float64"}), None],
-        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
-        "normalization": [StrOptions(set(NORMALIZATIONS)), None],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "device": [str, None],
         "matmul_precision": [StrOptions({"float32", "tf32", "bfloat16"})],
@@ -125,6 +91,32 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
     def __init__(self, **parameters):
         for name, value in parameters.items():
             setattr(self, name, value)
+
+    # ---- what networks differ in ----------------------------------------------------------
+
+    @abstractmethod
+    def _check_design(self):
+        """What the parameters ask for, checked before the data are; for `_design`."""
+
+    @abstractmethod
+    def _design(self, asked, X, n_outputs, loss):
+        """Note what a new network is, so that `_program` makes the program of it."""
+
+    @abstractmethod
+    def _program(self):
+        """The fitted network as a program; equal networks share one."""
+
+    def _check_X(self, X, *, reset, **y_options):
+        """X as rows, and y where the options have it."""
+        check = check_device_X if is_on_gpu(X) else check_data
+        return check(self, X, reset=reset, **y_options)
+
+    def _take_pretrained(self, program, parameters, state):
+        """Put what is known from elsewhere into the vectors of a new network."""
+
+    def _gain(self):
+        """Of the initial weights, see `initializers.glorot_uniform`."""
+        return 6.0
 
     # ---- what a classifier and a regressor answer differently -----------------------------
 
@@ -196,8 +188,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _prepare(self, X, y, sample_weight, incremental):
         """Check and allocate all that a fit takes; what then trains, as a function."""
-        hidden_layer_sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
-        dropout = check_dropout(self.dropout, len(hidden_layer_sizes))
+        asked = self._check_design()
         gpu = choose_device(self.device, X)
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         given = {"X": X, "y": y}
@@ -209,28 +200,29 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         dtype = self._choose_dtype(X, first_pass)
         targets, n_outputs = self._encode(y, dtype)
         weights = self._weigh(y, check_weights(to_host(sample_weight), X))
-        data = Data(prepare_X(X, dtype), targets, weights)
         random_state = check_random_state(self.random_state)
         if first_pass:
-            self._layer_units = (X.shape[1], *hidden_layer_sizes, n_outputs)
-            self._dropout, self._normalization = dropout, self.normalization
-            self.out_activation_ = loss.out_activation
+            self.out_activation_, self.n_outputs_ = loss.out_activation, n_outputs
+            self._design(asked, X, n_outputs, loss)
             program = self._program()
             parameters = initial_parameters(program, random_state, dtype, self._gain())
             state = initial_state(program, dtype)
+            self._take_pretrained(program, parameters, state)
         else:
-            self._check_same_outputs(n_outputs, loss)
-            parameters = get_parameters(self, self._program()).astype(dtype, copy=False)
+            self._check_same(asked, n_outputs, loss)
+            program = self._program()
+            parameters = get_parameters(self, program).astype(dtype, copy=False)
             state = self._state if self._state is None else self._state.astype(dtype, copy=False)
+        data = Data(prepare_X(X, dtype, program.x_scale), targets, weights)
         solver = self._lbfgs if self.solver == "lbfgs" else self._stochastic
         return solver(parameters, state, data, random_state, given, first_pass, incremental, gpu)
 
-    def _check_same_outputs(self, n_outputs, loss):
+    def _check_same(self, asked, n_outputs, loss):
         """Refuse to go on with targets or a loss that the fitted network has no outputs for."""
-        if n_outputs != self._layer_units[-1]:
+        if n_outputs != self.n_outputs_:
             raise ValueError(
                 f"y has {n_outputs} outputs, but the network was fitted with "
-                f"{self._layer_units[-1]}. Give y of the same shape, or fit anew with "
+                f"{self.n_outputs_}. Give y of the same shape, or fit anew with "
                 "warm_start=False."
             )
         if loss.out_activation != self.out_activation_:
@@ -242,12 +234,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _check_X_y(self, X, y, incremental, reset):
         numeric = isinstance(self, RegressorMixin)
-        if is_on_gpu(X):
-            X, y = check_device_X_y(self, X, y, numeric, reset)
-        else:
-            X, y = check_data(
-                self, X, y=to_host(y), multi_output=True, y_numeric=numeric, reset=reset
-            )
+        X, y = self._check_X(X, y=to_host(y), multi_output=True, y_numeric=numeric, reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         y, loss = self._check_y(y, incremental, reset)
@@ -258,15 +245,15 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
             return self._parameters.dtype
         if self.dtype is None and self.solver == "lbfgs":
             return np.dtype(np.float64)
-        return compute_dtype(X, self.dtype)
+        return self._dtype_of(X) if self.dtype is None else np.dtype(self.dtype)
 
-    def _gain(self):
-        return 2.0 if self.activation == "logistic" else 6.0
+    def _dtype_of(self, X):
+        """What to compute in for this X where ``dtype`` is None."""
+        return compute_dtype(X, None)
 
     def _start(self, parameters, state, first_pass):
         """Take the parameters of a fit that has all it needs."""
         set_parameters(self, self._program(), parameters, state)
-        self.n_layers_, self.n_outputs_ = len(self._layer_units), self._layer_units[-1]
         if first_pass:
             self.n_iter_ = self.t_ = 0
             if self.solver in STOCHASTIC_SOLVERS:
@@ -301,8 +288,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         if program.is_random or program.n_state:
             raise ValueError(
                 "solver='lbfgs' needs a loss that is the same at each evaluation, which dropout "
-                "and batch normalization do not give. Use solver='adam' or 'sgd', or "
-                "dropout=0 and normalization=None or 'layer'."
+                "and batch normalization do not give. Use solver='adam' or 'sgd', or a network "
+                "without them."
             )
         objective = Objective(self, program, data, parameters.dtype, gpu)
 
@@ -329,42 +316,44 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         """What makes a copy of the estimator predict as it does now."""
         return reconstruction(self._program(), self._parameters, self._state)
 
+    @property
+    def parameters_(self):
+        """All fitted parameters by name, such as 'dense1.weights': views of one vector."""
+        check_is_fitted(self)
+        program = self._program()
+        views = program.views(get_parameters(self, program))
+        return dict(zip(program.names, views, strict=True))
+
     def _show_parameters(self, parameters):
         set_parameters(self, self._program(), parameters, self._state)
 
     # ---- prediction -----------------------------------------------------------------------
 
-    def _program(self):
-        """The network as a program; equal networks share one."""
-        return chain(
-            tuple(self._layer_units), self.activation, self.out_activation_, self._dropout,
-            self._normalization,
-        )  # fmt: skip
-
-    def _forward(self, X):
-        """Outputs of the network, (n_samples, n_outputs), after the link."""
+    def _forward(self, X, layer=None):
+        """Outputs of the network, (n_samples, n_outputs), after the link; or of a layer."""
         gpu = predicting_device(self.device, X)
         if gpu is not None:
             check_is_fitted(self)
-            check = check_device_X if is_on_gpu(X) else check_data
-            return self._run(check(self, X, reset=False), gpu=gpu)
+            return self._run(self._check_X(X, reset=False), layer, gpu=gpu)
         if may_skip_checks(self, X):
-            outputs = self._run(X, check=True)
+            outputs = self._run(X, layer, check=True)
             if outputs is not None:
                 return outputs
         check_is_fitted(self)
-        return self._run(check_data(self, X, reset=False))
+        return self._run(self._check_X(X, reset=False), layer)
 
-    def _run(self, X, check=False, gpu=None):
+    def _run(self, X, layer=None, check=False, gpu=None):
         """Outputs for a valid X; with ``check`` None if a number in it is not finite."""
         program = self._program()
         parameters = get_parameters(self, program)
         if self.dtype is None and X.dtype != parameters.dtype:
             # as in scikit-learn, the wider of the model's type and X's
-            dtype = np.result_type(compute_dtype(X, None), parameters.dtype)
+            dtype = np.result_type(self._dtype_of(X), parameters.dtype)
             parameters = parameters.astype(dtype, copy=False)
         if not check:
-            X = prepare_X(X, parameters.dtype)
+            X = prepare_X(X, parameters.dtype, program.x_scale)
+        if layer is not None:
+            program = up_to(program, layer)
         if gpu is not None:
             return predict_on_gpu(self, program, parameters, X, gpu)
         state = self._state
@@ -393,8 +382,3 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         super().__setstate__(state)
         if "_parameters" in state:
             state_from_pickle(self, self._program())
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags

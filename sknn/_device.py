@@ -89,8 +89,10 @@ def predicting_device(device, X):
 # ---- CuPy arrays at the door ----------------------------------------------------------------
 
 
-def check_device_X(estimator, X, reset):
+def check_device_X(estimator, X, reset, **y_options):
     """A CuPy X as `check_data` would have it: two-dimensional, finite numbers.
+
+    With y among the options, both; y is checked on the host.
 
     Raises
     ------
@@ -111,13 +113,9 @@ def check_device_X(estimator, X, reset):
     _check_n_features(estimator, X, reset=reset)
     if reset and hasattr(estimator, "feature_names_in_"):
         del estimator.feature_names_in_
-    return X
-
-
-def check_device_X_y(estimator, X, y, numeric, reset):
-    """The same with y, which is checked on the host."""
-    X = check_device_X(estimator, X, reset)
-    y = _check_y(to_host(y), multi_output=True, y_numeric=numeric, estimator=estimator)
+    if not y_options:
+        return X
+    y = _check_y(to_host(y_options.pop("y")), estimator=estimator, **y_options)
     if len(y) != len(X):
         raise ValueError(
             "Found input variables with inconsistent numbers of samples: "

@@ -434,14 +434,20 @@ class Program:
         """In prediction, and in training, which has up to two more products for each."""
         predict = train = 0
         for op in self.ops:
-            if op["opcode"] in (Opcode.DENSE, Opcode.DENSE_CSR, Opcode.CONV):
-                x, weights = op["inputs"][0], self.segments[op["segments"][0]]
-                product = 2 * int(weights["rows"]) * int(weights["columns"])
-                if op["opcode"] == Opcode.CONV:
-                    product *= int(op["dims"][[ConvDim.CONV_HEIGHT, ConvDim.CONV_WIDTH]].prod())
-                predict += product
-                train += product * (3 if x["grad_offset"] >= 0 else 2)
+            flops = self.flops_of(op)
+            predict += flops
+            train += flops * (3 if op["inputs"][0]["grad_offset"] >= 0 else 2)
         return predict, train
+
+    def flops_of(self, op):
+        """Floating-point operations of an op's products for one row of X."""
+        if op["opcode"] not in (Opcode.DENSE, Opcode.DENSE_CSR, Opcode.CONV):
+            return 0
+        weights = self.segments[op["segments"][0]]
+        pixels = 1
+        if op["opcode"] == Opcode.CONV:
+            pixels = int(op["dims"][[ConvDim.CONV_HEIGHT, ConvDim.CONV_WIDTH]].prod())
+        return 2 * int(weights["rows"]) * int(weights["columns"]) * pixels
 
     def __str__(self):
         n = sum(int(s["rows"] * s["columns"]) for s in self.segments)

@@ -5,6 +5,7 @@ import operator
 
 import numpy as np
 
+from sknn._program import round_up
 from sknn.initializers import INITIALIZERS
 
 
@@ -122,3 +123,16 @@ def state_from_pickle(estimator, program):
     estimator._views = _flat(**attributes)
     for name, views in attributes.items():
         vars(estimator).setdefault(name, views)
+
+
+def named_statistics(program, state):
+    """Running statistics as views of the vector: 'norm.means' and 'norm.variances'."""
+    views = {}
+    for op in program.ops[program.ops["state"] >= 0]:
+        layer = program.names[op["segments"][0]].removesuffix(".scales")
+        width = int(op["inputs"][0]["channels"])
+        means = int(op["state"])
+        variances = means + round_up(width)
+        views[f"{layer}.means"] = state[means : means + width]
+        views[f"{layer}.variances"] = state[variances : variances + width]
+    return views

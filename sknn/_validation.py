@@ -80,8 +80,11 @@ def may_skip_checks(estimator, X):
     return is_plain(X, n_features) and not hasattr(estimator, "feature_names_in_")
 
 
-def prepare_X(X, dtype):
-    """X as the executor reads it: itself if C-ordered, else one copy in the compute type.
+def prepare_X(X, dtype, scale=1.0):
+    """X as the executor reads it: itself if C-ordered, else one copy.
+
+    The copy is in the compute type; bytes stay bytes. The nonzeros of a sparse X are
+    multiplied by ``scale`` here, since nothing is when they are read.
 
     Raises
     ------
@@ -91,8 +94,9 @@ def prepare_X(X, dtype):
     if sparse.issparse(X):
         X = X.tocsr()
         check_overflow(X.data, dtype, "X")
+        data = np.ascontiguousarray(X.data, dtype=dtype)
         return CSR(
-            np.ascontiguousarray(X.data, dtype=dtype),
+            data if scale == 1 else data * dtype.type(scale),
             np.ascontiguousarray(X.indices, dtype=np.int32),
             np.ascontiguousarray(X.indptr, dtype=np.int64),
             X.shape,
@@ -103,7 +107,7 @@ def prepare_X(X, dtype):
     X = np.asarray(X)
     if X.flags.c_contiguous and X.flags.aligned and X.dtype.isnative:
         return X
-    return np.ascontiguousarray(X, dtype=dtype)
+    return np.ascontiguousarray(X, dtype=X.dtype if X.dtype == np.uint8 else dtype)
 
 
 def check_overflow(values, dtype, name):
@@ -150,7 +154,9 @@ def check_dropout(dropout, n_layers):
     return tuple(map(float, rates)) if any(rates) else ()
 
 
-def check_hidden_layer_sizes(sizes):
+def check_hidden_layer_sizes(
+    sizes, name="hidden_layer_sizes", what="units of each hidden layer", example="(100, 50)"
+):
     """The sizes as a list.
 
     Raises
@@ -160,13 +166,12 @@ def check_hidden_layer_sizes(sizes):
     """
     sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
     advice = (
-        f"got {sizes}. Give the number of units of each hidden layer as integers, such as "
-        "(100, 50), or () for none."
+        f"got {sizes}. Give the number of {what} as integers, such as {example}, or () for none."
     )
     if not all(isinstance(size, Integral) for size in sizes):
-        raise ValueError(f"hidden_layer_sizes must be integers, {advice}")
+        raise ValueError(f"{name} must be integers, {advice}")
     if any(size <= 0 for size in sizes):
-        raise ValueError(f"hidden_layer_sizes must be > 0, {advice}")
+        raise ValueError(f"{name} must be > 0, {advice}")
     return [int(size) for size in sizes]
 
 

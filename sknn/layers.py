@@ -49,6 +49,10 @@ class Layer(BaseEstimator):
         """
         raise NotImplementedError
 
+    def inner_layers(self):
+        """(name, layer) pairs of the layers in this one; a dot separates nested names."""
+        return []
+
 
 def _values(layer):
     """Parameters of a layer, hashable."""
@@ -463,16 +467,49 @@ class Dropout(Layer):
         return y
 
 
-class _Nested(Layer):
-    """A layer that holds others, whose parameters are reached by their names."""
+class NestedLayers:
+    """Layers in the parameter ``layers``, reached by their names as a pipeline's steps are."""
 
     def get_params(self, deep=True):
-        """Parameters of the layer and, with ``deep``, of those in it."""
-        params = super().get_params(deep=False)
-        return with_nested(params, self.layers) if deep else params
+        """Parameters and, with ``deep``, the layers by name and their parameters.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        params : dict
+        """
+        params = super().get_params(deep=deep)
+        for name, layer in named(self.layers, check=False) if deep else ():
+            params[name] = layer
+            if hasattr(layer, "get_params"):
+                nested = layer.get_params()
+                params.update({f"{name}__{key}": value for key, value in nested.items()})
+        return params
+
+    def set_params(self, **params):
+        """Set parameters, layers by name, and parameters of layers as ``name__parameter``.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : object
+        """
+        if "layers" in params:
+            self.layers = params.pop("layers")
+        pairs = named(self.layers, check=False)
+        replaced = {name: params.pop(name) for name, _ in pairs if name in params}
+        if replaced:
+            self.layers = [(name, replaced.get(name, layer)) for name, layer in pairs]
+        return super().set_params(**params)
 
 
-class Residual(_Nested):
+class Residual(NestedLayers, Layer):
     """``x + f(x)``, f being a list of layers.
 
     Where f changes the shape, x goes through a 1 x 1 convolution (of a table, a dense layer)
@@ -500,6 +537,10 @@ class Residual(_Nested):
         builder.op(Opcode.ADD, [y, x], [total])
         return total
 
+    def inner_layers(self):
+        """(name, layer) pairs of the layers in this one."""
+        return named(self.layers)
+
     def _project(self, builder, x, y, name):
         """x in the shape of y."""
         shortcut = f"{name}.shortcut"
@@ -516,7 +557,7 @@ class Residual(_Nested):
         return conv.emit(builder, x, shortcut)
 
 
-class Concatenate(_Nested):
+class Concatenate(NestedLayers, Layer):
     """The channels of several branches, which all read the same input, side by side.
 
     Parameters
@@ -549,15 +590,13 @@ class Concatenate(_Nested):
             first += width
         return whole
 
-
-def with_nested(params, layers):
-    """``params`` with those of layers, each under its name, as ``name__parameter`` too."""
-    for name, layer in named(layers, check=False):
-        params[name] = layer
-        if hasattr(layer, "get_params"):
-            nested = layer.get_params()
-            params.update({f"{name}__{key}": value for key, value in nested.items()})
-    return params
+    def inner_layers(self):
+        """(name, layer) pairs of the layers in this one; a dot separates nested names."""
+        pairs = []
+        for branch, layer in named(self.layers):
+            chain = named(layer) if isinstance(layer, list) else [("", layer)]
+            pairs += [(f"{branch}.{name}".rstrip("."), inner) for name, inner in chain]
+        return pairs
 
 
 def named(layers, *, check=True):
@@ -569,6 +608,8 @@ def named(layers, *, check=True):
         If there is no layer, something is no layer, or names repeat or hold ``__`` or a dot.
     """
     pairs, counts = [], {}
+    if not isinstance(layers, (list, tuple)):
+        layers = ()
     for item in layers:
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
             name, layer = item
@@ -583,6 +624,8 @@ def named(layers, *, check=True):
 
 
 def _check_names(layers, pairs):
+    if not isinstance(layers, (list, tuple)):
+        raise ValueError(f"Layers must come in a list, got {layers!r}.")
     if not pairs:
         raise ValueError(
             "The list of layers is empty. Give at least one layer, such as Dense(100, 'relu')."

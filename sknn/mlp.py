@@ -1,18 +1,70 @@
 """Multilayer perceptrons: scikit-learn's two estimators on the program core."""
 
-import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.metrics import r2_score
-from sklearn.utils.metaestimators import available_if
+from functools import lru_cache
+from numbers import Integral, Real
 
 from sknn import losses
 from sknn._base import BaseNetwork
-from sknn._compat import StrOptions, _check_partial_fit_first_call, _fit_context
-from sknn._targets import LabelEncoder, check_labels, is_multilabel, with_class_weight
-from sknn._validation import check_overflow
+from sknn._compat import Interval, StrOptions
+from sknn._supervised import Classifier, Regressor
+from sknn._validation import check_dropout, check_hidden_layer_sizes
+from sknn.architectures import NORMALIZATIONS, block
+from sknn.layers import ACTIVATIONS, Dense, sequential
 
 
-class MLPClassifier(ClassifierMixin, BaseNetwork):
+@lru_cache(maxsize=64)
+def chain(layer_units, activation, out_activation, dropout=(), normalization=None):
+    """The program of dense layers of these widths, from the features to the outputs.
+
+    ``dropout`` has a rate for each hidden layer, or none at all.
+    """
+    n_features, *hidden, n_outputs = layer_units
+    layers = []
+    for i, units in enumerate(hidden, start=1):
+        rate = dropout[i - 1] if dropout else 0
+        layers += block(f"dense{i}", Dense(units), activation, normalization, rate)
+    layers.append((f"dense{len(hidden) + 1}", Dense(n_outputs)))
+    loss = losses.BY_OUT_ACTIVATION[out_activation]
+    return sequential((n_features,), tuple(layers), loss)
+
+
+class _Perceptron(BaseNetwork):
+    """What the two multilayer perceptrons share: their layers."""
+
+    _parameter_constraints: dict = {
+        **BaseNetwork._parameter_constraints,
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+        "normalization": [StrOptions(set(NORMALIZATIONS)), None],
+    }
+
+    def _check_design(self):
+        sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
+        return sizes, check_dropout(self.dropout, len(sizes)), self.normalization
+
+    def _design(self, asked, X, n_outputs, loss):
+        sizes, self._dropout, self._normalization = asked
+        self._layer_units = (X.shape[1], *sizes, n_outputs)
+        self.n_layers_ = len(self._layer_units)
+
+    def _gain(self):
+        return 2.0 if self.activation == "logistic" else 6.0
+
+    def _program(self):
+        # the activation of now, as in scikit-learn
+        return chain(
+            tuple(self._layer_units), self.activation, self.out_activation_, self._dropout,
+            self._normalization,
+        )  # fmt: skip
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+class MLPClassifier(_Perceptron, Classifier):
     """Multilayer perceptron for classification.
 
     Minimises the log-loss by L-BFGS or by stochastic gradient descent. A drop-in for
@@ -239,8 +291,8 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
     """
 
     _parameter_constraints: dict = {
-        **BaseNetwork._parameter_constraints,
-        "class_weight": [StrOptions({"balanced"}), dict, None],
+        **_Perceptron._parameter_constraints,
+        **Classifier._parameter_constraints,
     }
 
     def __init__(
@@ -310,124 +362,8 @@ class MLPClassifier(ClassifierMixin, BaseNetwork):
             matmul_precision=matmul_precision,
         )
 
-    @property
-    def loss(self):
-        """The loss, which is no parameter of a classifier."""
-        return "log_loss"
 
-    def _check_y(self, y, incremental, reset):
-        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._encoder = LabelEncoder(y)
-            self.classes_ = self._encoder.classes_
-        else:
-            check_labels(y, self._encoder, warm_start=self.warm_start)
-        return y, self._encoder.loss
-
-    def _encode(self, y, dtype):
-        return self._encoder.encode(y, dtype), self._encoder.n_outputs
-
-    def _weigh(self, y, sample_weight):
-        return with_class_weight(self.class_weight, self._encoder, y, sample_weight)
-
-    def _stratify(self, targets):
-        """One column of two classes; of several columns there is no stratified split."""
-        return targets.astype(bool) if targets.ndim == 2 and targets.shape[1] == 1 else None
-
-    def _validation_score(self, predictions, targets, weights):
-        return self._encoder.accuracy(predictions, targets, weights)
-
-    @available_if(lambda estimator: estimator._check_solver())
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
-        """Train for one epoch over the given data, going on from where the last call ended.
-
-        Only there for the solvers 'sgd' and 'adam'.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data.
-        y : array-like of shape (n_samples,) or (n_samples, n_classes)
-            Class labels, or a label indicator matrix.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples in the loss.
-        classes : array-like of shape (n_classes,), default=None
-            All labels that any call will bring. Required in the first call.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-        """
-        if self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight 'balanced' is not supported for partial_fit, which does not see "
-                "all samples. Compute the weights with compute_class_weight('balanced', "
-                "classes=classes, y=y) on a sample that represents them, and pass the result "
-                "as a dict."
-            )
-        if _check_partial_fit_first_call(self, classes):
-            self._encoder = LabelEncoder(y if is_multilabel(y) else self.classes_)
-        return self._fit(X, y, sample_weight, incremental=True)
-
-    def predict(self, X):
-        """Predict class labels.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_classes)
-            The predicted labels, or a label indicator matrix.
-        """
-        outputs = self._forward(X)
-        return self._encoder.decode(outputs)
-
-    def predict_proba(self, X):
-        """Probabilities of the classes.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``; for multilabel targets, of each label by itself.
-        """
-        probabilities = self._forward(X)
-        if self.n_outputs_ == 1:
-            positive = probabilities.T
-            return np.concatenate((1 - positive, positive)).T  # columns in one piece, as theirs
-        return probabilities
-
-    def predict_log_proba(self, X):
-        """Logarithms of the probabilities of the classes.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        log_probabilities : ndarray of shape (n_samples, n_classes)
-            ``log(predict_proba(X))``, which may be minus infinity.
-        """
-        probabilities = self.predict_proba(X)
-        return np.log(probabilities, out=probabilities)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
-
-
-class MLPRegressor(RegressorMixin, BaseNetwork):
+class MLPRegressor(_Perceptron, Regressor):
     """Multilayer perceptron for regression.
 
     Minimises the squared error or the Poisson deviance by L-BFGS or by stochastic gradient
@@ -651,8 +587,8 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
     """
 
     _parameter_constraints: dict = {
-        **BaseNetwork._parameter_constraints,
-        "loss": [StrOptions(set(losses.REGRESSION))],
+        **_Perceptron._parameter_constraints,
+        **Regressor._parameter_constraints,
     }
 
     def __init__(
@@ -721,61 +657,3 @@ class MLPRegressor(RegressorMixin, BaseNetwork):
             device=device,
             matmul_precision=matmul_precision,
         )
-
-    def _check_y(self, y, incremental, reset):
-        if self.loss == "poisson" and np.min(y) < 0:
-            raise ValueError(
-                f"The Poisson loss takes targets that are not negative, but the smallest of y "
-                f"is {np.min(y)}. Use loss='squared_error' for such targets."
-            )
-        return y, losses.REGRESSION[self.loss]
-
-    def _encode(self, y, dtype):
-        check_overflow(y, dtype, "y")
-        rows = np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
-        return rows, rows.shape[1]
-
-    def _validation_score(self, predictions, targets, weights):
-        """R², or NaN if a prediction is not finite."""
-        if not np.isfinite(predictions).all():
-            return np.nan
-        return r2_score(targets, predictions, sample_weight=weights)
-
-    @available_if(lambda estimator: estimator._check_solver())
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
-        """Train for one epoch over the given data, going on from where the last call ended.
-
-        Only there for the solvers 'sgd' and 'adam'.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples in the loss.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-        """
-        return self._fit(X, y, sample_weight, incremental=True)
-
-    def predict(self, X):
-        """Predict numbers.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            The predictions.
-        """
-        outputs = self._forward(X)
-        return outputs.ravel() if outputs.shape[1] == 1 else outputs

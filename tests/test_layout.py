@@ -27,10 +27,12 @@ FLOORS = [
      "_kernels/gpu/driver.py"},
     {"_program.py", "_lowering.py", "_kernels/cpu/executor.pyx", "_kernels/gpu/lowering.py",
      "_kernels/gpu/executor.py"},
-    {"layers.py", "losses.py", "optimizers.py", "schedules.py", "initializers.py"},
+    {"layers.py", "losses.py", "optimizers.py", "schedules.py", "initializers.py",
+     "architectures.py"},
     {"_training.py", "_lbfgs.py", "_validation.py", "_targets.py", "_state.py", "_device.py",
-     "_orders.py"},
-    {"__init__.py", "_base.py", "_show_versions.py", "mlp.py", "perceptron.py"},
+     "_orders.py", "_samples.py", "_chain.py"},
+    {"__init__.py", "_base.py", "_docs.py", "_show_versions.py", "_supervised.py", "_layered.py",
+     "mlp.py", "network.py", "conv.py", "perceptron.py"},
 ]  # fmt: skip
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 MARKERS = {"__init__.py", "__init__.pxd"}

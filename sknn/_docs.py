@@ -1,0 +1,208 @@
+"""Documentation that several estimators share, written once."""
+
+import inspect
+from textwrap import indent
+
+TRAINING = """
+solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
+    How the loss is minimised:
+
+    - 'lbfgs': a quasi-Newton method over the whole data; often best below some thousand
+      samples. Not for networks with dropout or batch normalisation.
+    - 'sgd': stochastic gradient descent with momentum.
+    - 'adam': steps scaled by running moments of the gradient; a good default for
+      thousands of samples and more.
+
+alpha : float, default=0.0001
+    Strength of the squared penalty on the weights (not the intercepts). It is divided by
+    the number of samples of a minibatch when added to the loss.
+
+batch_size : int, default='auto'
+    Samples of a minibatch; 'auto' is ``min(200, n_samples)``. Not used by 'lbfgs'.
+
+learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
+    Schedule of the learning rate. Only used when ``solver='sgd'``.
+
+    - 'constant': ``learning_rate_init``.
+    - 'invscaling': ``learning_rate_init / (t + 1) ** power_t`` after ``t`` samples.
+    - 'adaptive': divided by 5 each time that ``n_iter_no_change`` epochs bring no
+      improvement of at least ``tol``.
+
+learning_rate_init : float, default=0.001
+    The initial learning rate. Only used when ``solver='sgd'`` or 'adam'.
+
+power_t : float, default=0.5
+    Exponent of 'invscaling'. Only used when ``solver='sgd'``.
+
+max_iter : int, default=200
+    Epochs at most, or iterations of 'lbfgs'.
+
+shuffle : bool, default=True
+    Whether to shuffle the samples before each epoch. Only used when ``solver='sgd'`` or
+    'adam'.
+
+random_state : int, RandomState instance or None, default=None
+    Draws the initial weights, the validation split, the shuffles and what dropout drops.
+
+tol : float, default=1e-4
+    An epoch counts as improvement if the loss falls, or the validation score rises, by
+    this much.
+
+verbose : bool or int, default=False
+    Whether to print the loss of each epoch.
+
+warm_start : bool, default=False
+    Whether `fit` goes on from the weights of the last one.
+
+momentum : float, default=0.9
+    Between 0 and 1. Only used when ``solver='sgd'``. With 0 and a sparse X, a minibatch
+    costs in proportion to its nonzeros.
+
+nesterovs_momentum : bool, default=True
+    Whether the momentum is Nesterov's. Only used when ``solver='sgd'`` and momentum > 0.
+
+early_stopping : bool, default=False
+    Whether to hold out ``validation_fraction`` of the samples, stop when the score on
+    them no longer improves, and end with the weights that scored best. Only used when
+    ``solver='sgd'`` or 'adam'.
+
+validation_fraction : float, default=0.1
+    Share of the samples that is held out. Only used with ``early_stopping``.
+
+beta_1 : float, default=0.9
+    Decay of Adam's mean of the gradient, in [0, 1).
+
+beta_2 : float, default=0.999
+    Decay of Adam's mean of the squared gradient, in [0, 1).
+
+epsilon : float, default=1e-8
+    Added to the denominator of Adam.
+
+n_iter_no_change : int, default=10
+    Epochs without improvement after which the fit stops. Only used when ``solver='sgd'``
+    or 'adam'.
+
+max_fun : int, default=15000
+    Evaluations of the loss at most. Only used when ``solver='lbfgs'``.
+
+dtype : {'float32', 'float64'} or None, default=None
+    What the network computes in. None takes float32 for X of float32 or uint8, else float64.
+    'float32' is about twice as fast, takes half the memory, and is recommended.
+
+n_threads : int or None, default=None
+    Threads of a fit or a prediction. None takes as many as the work is worth, at most
+    the cores this process may use. Results are the same from run to run for the same
+    number of threads, and differ by rounding between numbers.
+
+device : {'cpu', 'cuda', 'cuda:N'} or None, default=None
+    Where the network trains and predicts: on the CPU, on the first GPU of NVIDIA, or on
+    GPU N. None follows X: a CuPy array trains on its GPU, all else on the CPU. A GPU needs
+    CuPy (``pip install 'sknn[cuda13]'`` or ``'sknn[cuda12]'``). Fitted attributes are NumPy
+    arrays, and a model trained on a GPU predicts on a machine without one. Sparse X trains
+    on the CPU, and so do networks with layers that have no GPU side yet.
+
+matmul_precision : {'float32', 'tf32', 'bfloat16'}, default='float32'
+    How matrix products are computed on a GPU when computing in float32: in full, or with
+    factors rounded to 11 ('tf32') or 8 bits ('bfloat16') and sums in float32, which is
+    several times as fast. The weights stay float32.
+"""
+
+CLASS_WEIGHT = """
+class_weight : dict, 'balanced' or None, default=None
+    Weights of the classes, multiplied into the sample weights. 'balanced' weighs a class
+    by ``n_samples / (n_classes * its samples)``; `partial_fit` refuses it, since it does
+    not see all samples.
+"""
+
+INPUT_SHAPE = """
+input_shape : tuple of int or None, default=None
+    (height, width, channels), (length, channels) or (features,) of a sample; None takes it
+    from X. With it, X may have its samples flattened.
+"""
+
+TRANSFER = """
+transform_layer : str or None, default=None
+    The layer whose output `transform` gives; None is the last before the output layer.
+
+pretrained : FrozenEstimator, dict or None, default=None
+    What the network starts from: a fitted network in a
+    :class:`sklearn.frozen.FrozenEstimator`, whose layers are taken where their names are the
+    same (but for the output layer), or a dict of arrays, as ``parameters_`` has them.
+
+frozen_layers : list of str, default=()
+    Names of layers that are not trained.
+"""
+
+ATTRIBUTES = """
+best_loss_ : float or None
+    The lowest loss of an epoch; None with ``early_stopping``.
+
+best_validation_score_ : float or None
+    The highest of ``validation_scores_``.
+
+coefs_ : list of ndarray
+    Weights of the layers that have some, in the order of the network: (units before, units) of
+    a dense layer, (height, width, channels, filters) of a convolution. Views of one vector,
+    which may be changed in place.
+
+feature_names_in_ : ndarray of shape (n_features_in_,)
+    Names of the features, if X had names that are all strings.
+
+input_scale_ : float
+    What X is multiplied by, here and in predictions: 1/255 if the network was fitted with
+    bytes (uint8), else 1.
+
+input_shape_ : tuple of int
+    The shape of a sample.
+
+intercepts_ : list of ndarray
+    Biases of the same layers: views of the same vector.
+
+loss_ : float
+    The last epoch's loss.
+
+loss_curve_ : list of float
+    The loss of each epoch. Not set by 'lbfgs'.
+
+n_features_in_ : int
+    Numbers of a sample.
+
+n_iter_ : int
+    Epochs or iterations of the last fit.
+
+n_outputs_ : int
+    Width of the output layer.
+
+out_activation_ : str
+    What the output layer applies to its sums.
+
+parameters_ : dict
+    All parameters by name, such as 'conv1.weights': views of the same vector.
+
+statistics_ : dict
+    Running means and variances of batch normalisations by name: views of one vector.
+
+t_ : int
+    Training samples seen, over all epochs.
+
+validation_scores_ : list of float or None
+    The score of each epoch on the samples held out; None without ``early_stopping``.
+"""
+
+SHARED = {
+    "training": TRAINING,
+    "class_weight": CLASS_WEIGHT,
+    "input_shape": INPUT_SHAPE,
+    "transfer": TRANSFER,
+    "attributes": ATTRIBUTES,
+}
+
+
+def documented(cls):
+    """Fill ``{training}`` and the like in a docstring with what is shared."""
+    if cls.__doc__ is not None:  # python -OO
+        text = inspect.getdoc(cls)
+        for name, shared in SHARED.items():
+            text = text.replace(f"{{{name}}}", shared.strip())
+        cls.__doc__ = indent(text, "    ").strip()
+    return cls
