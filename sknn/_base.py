@@ -50,6 +50,8 @@ from sknn._validation import (
 )
 from sknn.schedules import SCHEDULES
 
+# rows that are worth the copy of the parameters that folded normalisations take
+FOLD_ROWS = 16
 STOCHASTIC_SOLVERS = {optimizer.name.lower() for optimizer in Optimizer}
 
 
@@ -359,7 +361,9 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         state = self._state
         if state is not None:
             state = state.astype(parameters.dtype, copy=False)
-        program = lower_for_cpu(program, isinstance(X, CSR), Phase.PREDICT)
+        fold = X.shape[0] >= FOLD_ROWS
+        program = lower_for_cpu(program, isinstance(X, CSR), Phase.PREDICT, fold)
+        parameters = program.folded(parameters, state)
         return predict(program, parameters, X, n_threads=self.n_threads, check=check, state=state)
 
     # ---- scikit-learn ---------------------------------------------------------------------

@@ -7,16 +7,18 @@ import numpy as np
 
 from sknn._kernels.cpu import variant
 from sknn._kernels.ops import Activation, Arena, ConvDim, Opcode, Phase
+from sknn._program import Fold
 
 kernels = variant.load("kernels")
 
 # ops that can apply an activation to what they write
 FUSABLE = (Opcode.DENSE, Opcode.CONV, Opcode.BATCH_NORM, Opcode.LAYER_NORM, Opcode.ADD)
+LINEAR = (Opcode.DENSE, Opcode.CONV)  # what a batch normalisation can be folded into
 EVERY_SECOND_2X2 = (2, 2, 2, 2, 0, 0)  # dims of a pooling that a convolution can do itself
 
 
 @lru_cache(maxsize=64)
-def lower_for_cpu(program, sparse=False, phase=Phase.TRAIN):
+def lower_for_cpu(program, sparse=False, phase=Phase.TRAIN, fold=False):
     """A copy of a program with the algorithms that the CPU takes.
 
     Parameters
@@ -27,6 +29,9 @@ def lower_for_cpu(program, sparse=False, phase=Phase.TRAIN):
         ``DENSE_CSR`` and never make its rows dense.
     phase : Phase, default=Phase.TRAIN
         What it will run; rows that take no part in predictions go.
+    fold : bool, default=False
+        Whether batch normalisations go, too, where `Program.folded` can have their effect.
+        Only of a program of predictions.
 
     Raises
     ------
@@ -35,6 +40,8 @@ def lower_for_cpu(program, sparse=False, phase=Phase.TRAIN):
     """
     if phase == Phase.PREDICT:
         program = without_rows(program, program.ops["phases"] & Phase.PREDICT == 0)
+    if fold:
+        program = fold_normalizations(program)
     program = fuse_pooling(fuse_activations(program))
     ops = program.ops.copy()
     for i in np.flatnonzero(ops["opcode"] == Opcode.CONV):
@@ -87,6 +94,28 @@ def _redirect(operand, instead):
             operand[name] = other[name]
 
 
+def fold_normalizations(program):
+    """A copy of a program without the batch normalisations of a layer's sums.
+
+    They are linear in a prediction, and so can be part of the layer's weights and biases, if
+    nothing else reads the sums. `Program.folds` says which.
+    """
+    ops, folds = program.ops, []
+    gone = np.zeros(len(ops), dtype=bool)
+    for i in np.flatnonzero(ops["opcode"] == Opcode.BATCH_NORM):
+        x, own = ops[i]["inputs"][0], ops[i]["segments"][:2]
+        before = _sole_writer(ops, x)
+        if before is None or before["opcode"] not in LINEAR:
+            continue
+        weights = before["segments"][:2]
+        same_channels = program.segments["columns"][weights[0]] == x["channels"]
+        if before["activation"] == Activation.IDENTITY and same_channels:
+            epsilon = float(ops[i]["attributes"][0])
+            folds.append(Fold(*weights.tolist(), *own.tolist(), int(ops[i]["state"]), epsilon))
+            gone[i] = True
+    return without_rows(replace(program, folds=tuple(folds)), gone)
+
+
 def fuse_activations(program):
     """A copy of a program in which the op before an activation applies it.
 
@@ -95,24 +124,22 @@ def fuse_activations(program):
     ops = program.ops.copy()
     gone = np.zeros(len(ops), dtype=bool)
     for i in np.flatnonzero(ops["opcode"] == Opcode.ACTIVATE):
-        x = ops[i]["inputs"][0]
-        if x["arena"] != Arena.VALUE:
-            continue
-        offset = x["offset"]
-        reads = ops["inputs"][(ops["inputs"]["arena"] == Arena.VALUE)]["offset"] == offset
-        writer = np.flatnonzero(_writes(ops, offset))
-        if reads.sum() == 1 and len(writer) == 1 and ops[writer[0]]["opcode"] in FUSABLE:
-            before = ops[writer[0]]
+        before = _sole_writer(ops, ops[i]["inputs"][0])
+        if before is not None and before["opcode"] in FUSABLE:
             if before["activation"] == Activation.IDENTITY:
                 before["activation"] = ops[i]["activation"]
                 gone[i] = True
     return without_rows(replace(program, ops=ops), gone)
 
 
-def _writes(ops, offset):
-    """Which rows write the value at this offset."""
-    outputs = ops["outputs"][:, 0]
-    return (outputs["arena"] == Arena.VALUE) & (outputs["offset"] == offset)
+def _sole_writer(ops, x):
+    """The row that alone writes an operand, if nothing else reads it; or None."""
+    if x["arena"] != Arena.VALUE:
+        return None
+    inputs, outputs = ops["inputs"], ops["outputs"][:, 0]
+    reads = (inputs["arena"] == Arena.VALUE) & (inputs["offset"] == x["offset"])
+    writes = (outputs["arena"] == Arena.VALUE) & (outputs["offset"] == x["offset"])
+    return ops[np.argmax(writes)] if reads.sum() == writes.sum() == 1 else None
 
 
 def fuse_pooling(program):
@@ -124,13 +151,10 @@ def fuse_pooling(program):
     gone = np.zeros(len(ops), dtype=bool)
     for i in np.flatnonzero(ops["opcode"] == Opcode.MAX_POOL):
         pool = ops[i]
-        x = pool["inputs"][0]
-        if x["arena"] != Arena.VALUE or tuple(pool["dims"][:6]) != EVERY_SECOND_2X2:
+        if tuple(pool["dims"][:6]) != EVERY_SECOND_2X2:
             continue
-        reads = ops["inputs"][ops["inputs"]["arena"] == Arena.VALUE]["offset"] == x["offset"]
-        writer = np.flatnonzero(_writes(ops, x["offset"]))
-        if reads.sum() == 1 and len(writer) == 1 and _can_pool(ops[writer[0]], pool):
-            before = ops[writer[0]]
+        before = _sole_writer(ops, pool["inputs"][0])
+        if before is not None and _can_pool(before, pool):
             before["outputs"] = pool["outputs"]
             before["dims"][ConvDim.CONV_POOL] = 2
             pool["inputs"][0] = pool["outputs"][0]  # nobody is redirected

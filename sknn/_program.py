@@ -112,6 +112,20 @@ class Parameter(NamedTuple):
     frozen: bool
 
 
+class Fold(NamedTuple):
+    """A batch normalisation that predictions find in the parameters of the layer before it.
+
+    The first four are segments.
+    """
+
+    weights: int
+    biases: int
+    scales: int
+    shifts: int
+    state: int  # offset of the running means
+    epsilon: float
+
+
 class LayerRows(NamedTuple):
     """What a layer put into a program."""
 
@@ -325,6 +339,8 @@ class Program:
         Elements of scratch that a thread needs; known after the lowering.
     sparse : bool
         Whether X is in compressed sparse row format.
+    folds : tuple of Fold
+        What `folded` has to do to the parameters before this program predicts with them.
     """
 
     ops: np.ndarray
@@ -342,6 +358,7 @@ class Program:
     x_scale: float = 1.0
     workspace: int = 0
     sparse: bool = False
+    folds: tuple = ()
 
     @property
     def n_features(self):
@@ -391,6 +408,22 @@ class Program:
             vector[offset : offset + prod(p.shape)].reshape(p.shape)
             for offset, p in zip(self.segments["offset"].tolist(), self.parameters, strict=True)
         ]
+
+    def folded(self, vector, state):
+        """A flat vector in which normalisations are part of the layers before them."""
+        if not self.folds:
+            return vector
+        vector = vector.copy()
+        views = self.views(vector)
+        for fold in self.folds:
+            weights, biases, scales, shifts = (views[i] for i in fold[:4])
+            variances = fold.state + round_up(scales.size)
+            mean = state[fold.state : fold.state + scales.size]
+            variance = state[variances : variances + scales.size]
+            factor = scales / np.sqrt(variance.astype(np.float64) + fold.epsilon)
+            weights *= factor.astype(vector.dtype)
+            biases[...] = (biases - mean) * factor + shifts
+        return vector
 
     def slice_size(self, limit, csr_limit):
         """Elements of the largest part of a segment that is updated at once."""
