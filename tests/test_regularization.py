@@ -23,10 +23,6 @@ X = rng.standard_normal((70, 5))
 y = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0.5)
 
 
-def means(estimator):
-    return estimator._state
-
-
 def assert_same(a, b, rtol=0.0):
     np.testing.assert_allclose(a._parameters, b._parameters, rtol=rtol, atol=rtol)
 
@@ -63,8 +59,8 @@ def test_predictions_drop_nothing(cls):
 
 
 def test_no_two_minibatches_have_the_same_mask():
-    """A constant network's outputs are dropped anew in each partial_fit."""
-    regressor = MLPRegressor((400,), solver="sgd", learning_rate_init=1e-9, dropout=0.5,
+    """A network that hardly changes has another loss in each partial_fit."""
+    regressor = MLPRegressor(hidden_layer_sizes=(400,), solver="sgd", learning_rate_init=1e-9, dropout=0.5,
                              random_state=0)  # fmt: skip
     losses = [regressor.partial_fit(X, 100 * X[:, 0]).loss_ for _ in range(4)]
     assert len(set(losses)) == 4
@@ -74,7 +70,7 @@ def test_no_two_minibatches_have_the_same_mask():
 @pytest.mark.parametrize("added", [{"dropout": 0.1}, {"normalization": "batch"}])
 def test_lbfgs_needs_a_loss_that_stays(cls, added):
     estimator = cls(**PARAMS, solver="lbfgs", **added)
-    with pytest.raises(ValueError, match="solver='lbfgs'.*Use solver='adam'"):
+    with pytest.raises(ValueError, match=r"solver='lbfgs'.*Use solver='adam'"):
         estimator.fit(X, y)
     assert not hasattr(estimator, "coefs_")
     estimator.set_params(dropout=0.0, normalization="layer").fit(X, y)
@@ -172,6 +168,7 @@ def test_the_best_statistics_come_back(cls):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_pickles_keep_the_statistics(cls, normalization, dtype):
     estimator = cls(**PARAMS, normalization=normalization, dtype=dtype).fit(X, y)
+    estimator.partial_fit(X, y)  # after which the optimizer is kept, too
     loaded = pickle.loads(pickle.dumps(estimator))
     np.testing.assert_array_equal(loaded.predict(X), estimator.predict(X))
     assert (estimator._state is None) == (normalization == "layer")
@@ -191,29 +188,31 @@ def test_warm_start_goes_on_with_the_statistics(cls):
 
 
 def test_deep_networks_learn_with_normalisation():
-    """Twelve logistic layers do not without."""
+    """Twelve layers of rectified units hardly do without."""
     digits, labels = load_digits(return_X_y=True)
     digits, labels = digits[:600] / 16, labels[:600]
-    params = {"hidden_layer_sizes": (30,) * 12, "activation": "tanh", "max_iter": 15,
-              "learning_rate_init": 0.01, "random_state": 0}  # fmt: skip
+    params = {"hidden_layer_sizes": (30,) * 12, "max_iter": 15, "learning_rate_init": 0.003}
     scores = {
-        kind: MLPClassifier(**params, normalization=kind).fit(digits, labels).score(digits, labels)
+        kind: MLPClassifier(**params, normalization=kind, random_state=0)
+        .fit(digits, labels)
+        .score(digits, labels)
         for kind in (None, "batch", "layer")
     }
-    assert min(scores["batch"], scores["layer"]) > max(0.9, scores[None])
+    assert min(scores["batch"], scores["layer"]) > scores[None] + 0.1
 
 
 def test_dropout_generalises_better():
-    """A large network on few and noisy labels."""
+    """A large network learns noisy labels by heart without."""
     digits, labels = load_digits(return_X_y=True)
-    noisy = np.where(rng.uniform(size=300) < 0.3, rng.randint(0, 10, 300), labels[:300])
-    scores = [
-        MLPClassifier((400,), max_iter=60, dropout=rate, random_state=0)
+    noise = np.random.RandomState(0)
+    noisy = np.where(noise.uniform(size=300) < 0.3, noise.randint(0, 10, 300), labels[:300])
+    plain, dropping = (
+        MLPClassifier((200,), max_iter=150, dropout=rate, random_state=0)
         .fit(digits[:300] / 16, noisy)
         .score(digits[300:] / 16, labels[300:])
-        for rate in (0.0, 0.8)
-    ]
-    assert scores[1] > scores[0]
+        for rate in (0.0, 0.5)
+    )
+    assert dropping > plain + 0.02
 
 
 # Folded into the weights in predictions
