@@ -60,8 +60,9 @@ def test_predictions_drop_nothing(cls):
 
 def test_no_two_minibatches_have_the_same_mask():
     """A network that hardly changes has another loss in each partial_fit."""
-    regressor = MLPRegressor(hidden_layer_sizes=(400,), solver="sgd", learning_rate_init=1e-9, dropout=0.5,
-                             random_state=0)  # fmt: skip
+    regressor = MLPRegressor(
+        hidden_layer_sizes=400, solver="sgd", learning_rate_init=1e-9, dropout=0.5, random_state=0
+    )
     losses = [regressor.partial_fit(X, 100 * X[:, 0]).loss_ for _ in range(4)]
     assert len(set(losses)) == 4
 
