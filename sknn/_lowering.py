@@ -49,7 +49,8 @@ def lower_for_cpu(program, sparse=False, phase=Phase.TRAIN, fold=False):
     if sparse:
         _read_csr(ops)
     workspace = int(ops["workspace"].max())
-    return replace(program, ops=ops, sparse=sparse, workspace=workspace)
+    program = replace(program, ops=ops, sparse=sparse, workspace=workspace)
+    return place_values(program, share=phase == Phase.PREDICT)
 
 
 def _read_csr(ops):
@@ -178,3 +179,39 @@ def choose_algorithm(op):
     """Set the algorithm of a convolution and the workspace that it needs, in place."""
     op["algorithm"] = kernels.conv_algorithm(op.tobytes())
     op["workspace"] = kernels.conv_workspace(op.tobytes())
+
+
+def place_values(program, share):
+    """A copy of a program without room for values that no row touches any more.
+
+    Parameters
+    ----------
+    program : Program
+    share : bool
+        Whether values that are not needed at the same time may lie in the same place, so that
+        more rows fit into the cache: in predictions, which have no backward pass.
+    """
+    ops, output = program.ops.copy(), program.output.copy()
+    operands = [(i, x) for i, op in enumerate(ops) for x in (*op["inputs"], *op["outputs"])] + [
+        (len(ops), output)
+    ]
+    operands = [(i, x) for i, x in operands if x["arena"] == Arena.VALUE]
+    last = {int(x["offset"]): i for i, x in operands}  # row that needs it
+    placed, end = {}, 0  # offset -> begin and end of its new place
+    for i, x in operands:
+        old, size, begin = int(x["offset"]), int(x["sample_stride"]), 0
+        if old in placed:
+            continue
+        for other in sorted(placed, key=placed.get):
+            if share and last[other] < i:
+                continue
+            if begin + size <= placed[other][0]:
+                break
+            begin = max(begin, placed[other][1])
+        placed[old] = begin, begin + size
+        end = max(end, begin + size)
+    for _, x in operands:
+        x["offset"] = placed[int(x["offset"])][0]
+        if x["grad_offset"] >= 0:
+            x["grad_offset"] = x["offset"]
+    return replace(program, ops=ops, output=output, value_size=end)

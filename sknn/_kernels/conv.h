@@ -1,6 +1,7 @@
 // Convolution, its input's gradient and its weights' gradient, from tiles of sums. Zeros around an
 // image are read from a copy in the thread's workspace, of some images at once.
 #pragma once
+#include "conv_first.h"
 #include "conv_tile.h"
 
 namespace sknn {
@@ -132,12 +133,6 @@ void conv_backward(const Conv& s, T* dx, ptrdiff_t x_image, const T* w, const T*
 
 // ---- gradient of the weights -------------------------------------------------------------------
 
-// Pixels of images, in x and in dy
-struct Pixels {
-    ptrdiff_t n_images, height, width;
-    ptrdiff_t x_image, x_row, x_pixel, dy_image, dy_row, dy_pixel;
-};
-
 // dw = sum over pixels of RUNS x LENGTH inputs by VECTORS vectors of dy, or added to it. Inputs of a
 // run follow each other, runs are `step` apart; if DEPTHWISE, each input is the vectors' own.
 template<class T, int RUNS, int LENGTH, int VECTORS, bool DEPTHWISE> __attribute__((noinline))
@@ -256,12 +251,13 @@ template<class T>
 void conv_gradient(const Conv& s, const T* x, ptrdiff_t x_image, T* dw, const T* g,
                    ptrdiff_t y_image, const uint8_t* positions, ptrdiff_t n_images,
                    bool accumulate, T* workspace) {
-    const Padded p = padded_input(s), q{s.out_height, s.out_width, 0, 0, s.pool};
+    const bool spread = s.pool && !is_first_layer(s);
+    const Padded p = padded_input(s), q{s.out_height, s.out_width, 0, 0, spread};
     const ptrdiff_t size = p.size(s.channels), y_size = q.size(s.filters);
     const ptrdiff_t at_once = images_at_once(s, size + y_size);
     Workspace<T> work{workspace};
     T* images = p.copied ? work.take(at_once * size) : nullptr;
-    T* gradients = s.pool ? work.take(at_once * y_size) : nullptr;
+    T* gradients = spread ? work.take(at_once * y_size) : nullptr;
     if (p.copied) fill_zero(images, at_once * size);
     const Source<T> x_source{x, x_image, s.height, s.width, s.channels, nullptr, 0};
     const Source<T> y_source{g, y_image, s.out_height, s.out_width, s.filters, positions,
@@ -272,15 +268,24 @@ void conv_gradient(const Conv& s, const T* x, ptrdiff_t x_image, T* dw, const T*
         const T *from = x + i * x_image, *dy = g + i * y_image;
         for (ptrdiff_t j = 0; p.copied && j < m; ++j)
             copy_inside(images + j * size, p, x_source, i + j);
-        for (ptrdiff_t j = 0; s.pool && j < m; ++j)
+        for (ptrdiff_t j = 0; spread && j < m; ++j)
             copy_inside(gradients + j * y_size, q, y_source, i + j);
-        const Pixels pixels{m, s.out_height, s.out_width,
-                            p.copied ? size : x_image, s.stride_h * p.width * s.channels,
-                            s.stride_w * s.channels, s.pool ? y_size : y_image,
-                            s.out_width * s.filters, s.filters};
+        const T* source = p.copied ? images : from;
+        Pixels pixels{m, s.out_height, s.out_width,
+                      p.copied ? size : x_image, s.stride_h * p.width * s.channels,
+                      s.stride_w * s.channels, spread ? y_size : y_image,
+                      s.out_width * s.filters, s.filters};
+        if (is_first_layer(s)) {
+            pixels.height /= 2;
+            pixels.width /= 2;
+            pixels.dy_row = pixels.width * s.filters;
+            sum_first_layer(s, pixels, source, s.dilation_h * p.width * s.channels, dy,
+                            positions + i * s.positions_image, dw, accumulate || i > 0);
+            continue;
+        }
         for (ptrdiff_t k = 0; k < s.parts(); ++k)
-            sum_outer(s, p, pixels, (p.copied ? images : from) + k * s.part_channels(),
-                      (s.pool ? gradients : dy) + k * s.part_filters(),
+            sum_outer(s, p, pixels, source + k * s.part_channels(),
+                      (spread ? gradients : dy) + k * s.part_filters(),
                       dw + k * s.part_filters(), accumulate || i > 0);
     }
 }

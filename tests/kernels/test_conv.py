@@ -63,7 +63,7 @@ def check(images):
     images.run("backward")
     if not images.from_input:
         before = 0 if images.before is None else images.before
-        close(images.dx - before, dx, bound)
+        close(images.dx, before + dx, bound)
     for segment, gradient in enumerate((dw, db)):
         for accumulate in (False, True):
             close(images.gradient(segment, accumulate), gradient, bound)

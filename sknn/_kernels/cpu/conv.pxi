@@ -9,6 +9,8 @@ cdef extern from "images.h":
     pass
 cdef extern from "conv_tile.h":
     pass
+cdef extern from "conv_first.h":
+    pass
 cdef extern from "conv.h":
     pass
 
