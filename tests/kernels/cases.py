@@ -142,7 +142,7 @@ def network_cases():
     yield network((5, 4, 3), Conv(4), MaxPool(padding="same"), Residual([Conv(4, strides=1)]))
     yield network((9, 3), Conv(4, 5, strides=2, activation="tanh"), AveragePool(3, strides=1))
     yield network((4, 4, 4), Conv(8, groups=2, dilation=2), BatchNorm(), GlobalAveragePool())
-    yield network((4, 5, 16), Conv(16), Conv(16, activation="relu"), MaxPool(), loss=mse)
+    yield network((2, 5, 4), Conv(4, groups=4), Conv(5, activation="relu"), MaxPool(), loss=mse)
 
 
 def all_cases():
