@@ -107,6 +107,20 @@ def test_optimizers_in_order(optimizer, weighted):
         np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("device", DEVICES)
+def test_large_minibatches_in_parts(dtype, device, monkeypatch):
+    """Their gradients are added up, also those of a short last minibatch and a short part."""
+    monkeypatch.setattr("sknn._kernels.gpu.executor.CHUNK_ROWS", 4)
+    for case in CASES[2:8]:
+        executor, simulated = on_device(case.program, dtype, 10, **DEVICES[device])
+        expected = train(make_executor(case, dtype, 10, 1), case, dtype, "adam", batch_size=10)
+        found = train(executor, case, dtype, "adam", batch_size=10)
+        for array, wanted in zip(found, expected, strict=True):
+            np.testing.assert_allclose(array, wanted, **CLOSE[dtype])
+        simulated.check()
+
+
 def test_graphs_take_all_rows():
     for n_rows, batch in ((1, 1), (1000, 7), (64, 2), (5, 5), (0, 3)):
         parts = schedule(n_rows, batch)

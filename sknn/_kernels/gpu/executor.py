@@ -22,6 +22,9 @@ from sknn._kernels.ops import Arena, Phase
 
 # steps of a graph; as few as make its launch cost nothing
 STEPS_PER_GRAPH = 32
+# Rows that are taken forward and backward at once: enough to fill the device, and so few that
+# their values stay in its cache for a while. The gradients of a larger minibatch are added up.
+CHUNK_ROWS = 1 << 14
 # graphs under way, beyond which the host waits, so that Ctrl-C works
 GRAPHS_AHEAD = 4
 # parameters that a thread of an update takes
@@ -55,7 +58,7 @@ class Run:
     dtype : dtype
     phase : Phase
     n : int
-        Rows of the minibatch.
+        Rows of the minibatch, or of the part of it that begins at ``first``.
     step, batch : int
         It is the graph's step-th, of minibatches of ``batch`` rows.
     accumulate : bool
@@ -66,7 +69,7 @@ class Run:
         Of an op, blocks that each wrote column sums of its gradient.
     """
 
-    def __init__(self, executor, phase, step, n, batch):
+    def __init__(self, executor, phase, step, n, batch, first=0):
         self.executor, self.driver, self.dtype = executor, executor.driver, executor.dtype
         self.phase, self.step, self.n, self.batch = phase, step, n, batch
         self.accumulate = False
@@ -76,7 +79,7 @@ class Run:
         self.input = Matrix(
             at("input"), n, executor.program.n_features, executor.program.input_stride
         )
-        self.rows = at("progress"), at("order"), step, batch
+        self.rows = at("progress"), at("order") + 8 * first, step, batch
         self.targets, self.weights = executor.targets, executor.weights
 
     def _table(self, arena, offset, operand):
@@ -130,7 +133,7 @@ class Executor:
     dtype : dtype, float32 or float64
         What it computes in.
     capacity : int
-        Rows of a minibatch, at most.
+        Rows of a minibatch or of a prediction's part, at most.
     driver : Driver
         Of the device, or a simulation of it.
     precision : {'float32', 'tf32', 'bfloat16'}
@@ -149,7 +152,7 @@ class Executor:
     def __init__(self, program, *, dtype, capacity, driver, precision="float32",
                  trains=True):  # fmt: skip
         self.program = lower_for_gpu(program, Phase.TRAIN if trains else Phase.PREDICT)
-        self.dtype, self.capacity = np.dtype(dtype), int(capacity)
+        self.dtype, self.capacity = np.dtype(dtype), min(int(capacity), CHUNK_ROWS)
         self.driver, self.precision = driver, precision
         self.X = self.arrays = None
         self.targets = self.weights = 0
@@ -159,11 +162,11 @@ class Executor:
         self.parameters = self.optimizer = None  # whose copies the device has
         with driver.active():
             driver.load_kernels(self.dtype)
-            self._allocate(trains)
+            self._allocate(int(capacity), trains)
 
     # ---- memory ---------------------------------------------------------------------------
 
-    def _allocate(self, trains):
+    def _allocate(self, capacity, trains):
         program, n, itemsize = self.program, self.capacity, self.dtype.itemsize
         n_trained = program.n_parameters * trains
         layout = Layout()
@@ -177,7 +180,8 @@ class Executor:
         ):
             layout.add(name, size, itemsize)
         layout.add("sums", program.sum_width * sum_blocks(n) * trains, itemsize)
-        layout.add("losses", STEPS_PER_GRAPH * LOSS_BLOCKS, 8)
+        n_parts = max(STEPS_PER_GRAPH, -(-capacity // self.capacity))
+        layout.add("losses", n_parts * LOSS_BLOCKS, 8)
         layout.add("penalties", STEPS_PER_GRAPH * update_blocks(program), 8)
         layout.add("step_losses", STEPS_PER_GRAPH, 8)
         self.arena = self.driver.allocate(layout.n_bytes)
@@ -266,21 +270,26 @@ class Executor:
         )  # fmt: skip
         return blocks
 
-    def _finish(self, run, n_steps, n_penalties, n_rows):
+    def _finish(self, n_losses, n_steps, n_penalties, n_rows):
         self.driver.launch(
             kernel_name("finish_steps"), 1, self.at("progress"), self.at("step_losses"),
-            self.at("losses"), run.n_losses, self.at("penalties"), n_penalties,
+            self.at("losses"), n_losses, self.at("penalties"), n_penalties,
             self.at("scales"), n_steps, float(n_rows),
         )  # fmt: skip
 
     def _train_steps(self, n_steps, n, batch, optimizer):
         """Launch some steps of n rows each."""
         for step in range(n_steps):
-            run = Run(self, Phase.TRAIN, step, n, batch)
-            self._forward(run)
-            self._backward(run)
+            n_losses = 0
+            for first in range(0, n, self.capacity):
+                run = Run(self, Phase.TRAIN, step, min(self.capacity, n - first), batch, first)
+                run.accumulate = first > 0
+                run.losses += 8 * n_losses
+                self._forward(run)
+                self._backward(run)
+                n_losses += run.n_losses
             n_penalties = self._update(run, optimizer)
-        self._finish(run, n_steps, n_penalties, n)
+        self._finish(n_losses, n_steps, n_penalties, n)
 
     def _evaluate_steps(self, n_steps, n, batch):
         for step in range(n_steps):
@@ -288,7 +297,7 @@ class Executor:
             run.accumulate = True
             self._forward(run)
             self._backward(run)
-        self._finish(run, n_steps, 0, 1)
+        self._finish(run.n_losses, n_steps, 0, 1)
 
     def _graph(self, key, launch):
         """A graph of what ``launch`` launches, or where that cannot be captured, itself."""
@@ -307,7 +316,8 @@ class Executor:
 
     def _graphs(self, kind, n_rows, batch, launch):
         """What takes all rows, ``launch(n_steps, n, batch)`` at a time."""
-        parts = schedule(n_rows, batch)
+        # parts of a minibatch each write losses, as steps do
+        parts = schedule(n_rows, batch, STEPS_PER_GRAPH if batch <= self.capacity else 1)
         graphs = {
             part: self._graph((kind, *part, batch), lambda part=part: launch(*part, batch))
             for part in dict.fromkeys(parts)
@@ -469,12 +479,12 @@ def update_blocks(program):
     return -(-program.n_parameters // (THREADS * UPDATED_EACH))
 
 
-def schedule(n_rows, batch):
+def schedule(n_rows, batch, most_steps=STEPS_PER_GRAPH):
     """(steps, rows of each) of the graphs that take all rows, one after the other."""
     n_full, tail = divmod(n_rows, batch)
-    parts = [(STEPS_PER_GRAPH, batch)] * (n_full // STEPS_PER_GRAPH)
-    if n_full % STEPS_PER_GRAPH:
-        parts.append((n_full % STEPS_PER_GRAPH, batch))
+    parts = [(most_steps, batch)] * (n_full // most_steps)
+    if n_full % most_steps:
+        parts.append((n_full % most_steps, batch))
     if tail:
         parts.append((1, tail))
     return parts
