@@ -20,7 +20,6 @@ INSTALL = (
 
 # streams beside the main one: gradients of parameters of different layers
 N_SIDES = 2
-HIGHEST_PRIORITY = -5  # or the highest that the device has
 # of a matrix product, to see how long it takes
 TIMED_LAUNCHES = 8
 
@@ -117,9 +116,7 @@ class Driver:
         cuda = self.cupy.cuda
         self.device = cuda.Device(index)
         with self.device:
-            # what others wait for goes first
-            self.stream = cuda.Stream(non_blocking=True, priority=HIGHEST_PRIORITY)
-            self.sides = [cuda.Stream(non_blocking=True) for _ in range(N_SIDES)]
+            self.stream, *self.sides = (cuda.Stream(non_blocking=True) for _ in range(1 + N_SIDES))
             self.forked = cuda.Event(disable_timing=True)
             self.side_ends = [cuda.Event(disable_timing=True) for _ in self.sides]
             self.workspaces = [cuda.alloc(WORKSPACE_BYTES) for _ in range(1 + N_SIDES)]

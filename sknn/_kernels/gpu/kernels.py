@@ -120,13 +120,13 @@ def dense_gradient(run, op):
     if op.activation == Activation.IDENTITY:
         activation_gradient(run, op)
     biases = run.parameter_gradient(op, 1)
-    run.product(
-        run.parameter_gradient(op, 0), run.value(op.x).T, run.gradient(op.y),
-        accumulate=run.accumulate,
-    )  # fmt: skip
     run.driver.launch(
         kernel_name("column_sums", run.dtype), -(-biases.columns // WARP), biases.address,
         run.sums(op), run.n_sums[op.index], biases.columns, int(run.accumulate),
+    )  # fmt: skip
+    run.product(
+        run.parameter_gradient(op, 0), run.value(op.x).T, run.gradient(op.y),
+        accumulate=run.accumulate,
     )  # fmt: skip
 
 
