@@ -27,6 +27,7 @@ cdef double BLOCK_FLOPS = 2e9
 cdef struct Prediction:
     Job job
     const Operand* output
+    int64_t row_size            # elements of all values of a row
     void* out
     bint is_short             # too short to be worth ceremonies
     int64_t* numbers            # the chunk's rows of X, if they have to be numbered
@@ -41,7 +42,7 @@ cdef class Predictor:
     cdef Prediction start
     cdef object program
     cdef list arrays            # what the start points into
-    cdef int64_t n_parameters, n_state, workspace, row_size
+    cdef int64_t n_parameters, n_state, workspace
     cdef double row_flops
     cdef bint sparse
 
@@ -57,7 +58,7 @@ cdef class Predictor:
         self.n_state, self.workspace = program.n_state, program.workspace
         self.start.output = <const Operand*>cnp.PyArray_DATA(program.output)
         self.n_parameters = program.n_parameters
-        self.row_size = program.value_size
+        self.start.row_size = program.value_size
         self.row_flops = program.flops_per_row()
         self.sparse = program.sparse
 
@@ -84,7 +85,7 @@ cdef class Predictor:
     cdef int divide(self, Prediction* p, int64_t n, n_threads) except -1:
         """Into chunks and threads, for n rows."""
         cdef Job* job = &p.job
-        cdef int64_t in_cache = CHUNK_BYTES // (itemsize(job) * self.row_size)
+        cdef int64_t in_cache = CHUNK_BYTES // (itemsize(job) * p.row_size)
         cdef int64_t least = CHUNK_IMAGES_MIN if self.workspace else CHUNK_ROWS_MIN
         in_cache = max(least, min(<int64_t>CHUNK_ROWS_MAX, in_cache))
         job.n_threads = 1
@@ -102,7 +103,7 @@ cdef class Predictor:
         cdef int64_t capacity = job.run.capacity
         cdef bint cast = not job.in_place and not self.sparse
         cdef bint number = not job.in_place and job.order == NULL
-        cdef int64_t values = whole_lines(itemsize(job) * self.row_size * capacity)
+        cdef int64_t values = whole_lines(itemsize(job) * p.row_size * capacity)
         cdef int64_t gathered = whole_lines(itemsize(job) * job.n_features * capacity * cast)
         cdef int64_t numbers = whole_lines(sizeof(int64_t) * capacity * number)
         cdef int64_t scratch = KERNELS.scratch_bytes * (job.batch > FEW_ROWS or self.workspace > 0)
@@ -146,16 +147,20 @@ cdef bint in_range(const Prediction* p, int64_t begin, int64_t n) noexcept nogil
     return KERNELS.within64(<const double*>x, n * p.job.n_features, p.largest)
 
 
-cdef void predict_chunks(Prediction* p, int thread, floating* values) noexcept nogil:
-    """Every n_threads-th chunk of rows, in this thread's part of the arena."""
+cdef void predict_chunks(Prediction* p, int thread, floating* arena) noexcept nogil:
+    """Every n_threads-th chunk of rows, in an arena of this thread's: values that follow each
+    other may lie in the same place, and threads do not wait for each other."""
     cdef Job job = p.job
     cdef Run run = job.run
+    cdef floating* values = arena + thread * job.batch * p.row_size
     cdef int64_t m = p.output.channels, stride = p.output.sample_stride
     cdef int64_t begin = job.position + thread * job.batch
     cdef int64_t i
     cdef int64_t* numbers = p.numbers + thread * job.batch
     cdef floating* result
-    run.first_row = thread * job.batch
+    run.capacity = job.batch
+    run.first_row = 0
+    job.gathered = at(p.job.gathered, thread * job.batch * job.n_features, values)
     run.scratch = job.scratch + thread * KERNELS.scratch_bytes
     run.workspace = job.workspaces + thread * job.workspace_bytes
     while begin < job.n_rows:
@@ -169,8 +174,7 @@ cdef void predict_chunks(Prediction* p, int thread, floating* values) noexcept n
             job.order = numbers - begin
         bind_rows(&job, &run, begin, run.n_rows, values)
         walk_rows(&job, job.passes, &run, values)
-        result = (values + p.output.offset * run.capacity + p.output.start
-                  + run.first_row * stride)
+        result = values + p.output.offset * run.capacity + p.output.start
         if stride == m:
             memcpy(at(p.out, begin * m, values), result, run.n_rows * m * sizeof(floating))
         else:
