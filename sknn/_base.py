@@ -333,7 +333,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _forward(self, X, layer=None):
         """Outputs of the network, (n_samples, n_outputs), after the link; or of a layer."""
-        gpu = predicting_device(self.device, X)
+        gpu = predicting_device(self, X)
         if gpu is not None:
             check_is_fitted(self)
             return self._run(self._check_X(X, reset=False), layer, gpu=gpu)

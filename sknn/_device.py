@@ -17,6 +17,8 @@ from sknn._validation import CSR, READ_IN_PLACE, is_on_gpu, to_host
 
 # bytes of X that are on the device at once in a prediction
 BLOCK_BYTES = 1 << 30
+# Operations of a prediction for a NumPy X that the CPU has done before a GPU has begun
+FEW_FLOPS = 1e8
 # rows at once of a prediction, or of a loss over all rows: on the CPU memory grows with more
 # and speed does not; a GPU has to be filled
 EVALUATE_ROWS = 1024
@@ -73,17 +75,30 @@ def choose_device(device, X):
     return index
 
 
-def predicting_device(device, X):
-    """The GPU that predicts: that of X, or the estimator's if there is one here, or None."""
+def predicting_device(estimator, X):
+    """The GPU that predicts, None for the CPU.
+
+    That of X; else the estimator's, if there is one here and enough to do.
+    """
     if is_on_gpu(X):
         return X.device.id
+    device = estimator.device
     index = None if device is None else parse_device(device)
     if index is None or hasattr(X, "tocsr") or find_spec("cupy") is None:
+        return None
+    if is_little(estimator, X):
         return None
     try:
         return choose_device(device, X)
     except (ImportError, RuntimeError):  # fitted on another machine
         return None
+
+
+def is_little(estimator, X):
+    """Whether the CPU has predicted X before a GPU has begun."""
+    if not estimator.__sklearn_is_fitted__() or not hasattr(X, "__len__"):
+        return True
+    return len(X) * estimator._program().flops_per_row() < FEW_FLOPS
 
 
 # ---- CuPy arrays at the door ----------------------------------------------------------------

@@ -22,6 +22,7 @@ FLOORS = [
      "_kernels/cpu/perceptron.pyx", "_kernels/cpu/perceptron.h", "_kernels/cpu/elementwise.h",
      "_kernels/cpu/sparse.h", "_kernels/cpu/threads.h", "_kernels/cpu/dropout.h",
      "_kernels/cpu/norm.h", "_kernels/gpu/device.h", "_kernels/gpu/activation.cu",
+     "_kernels/gpu/dropout.cu",
      "_kernels/gpu/gather.cu", "_kernels/gpu/loss.cu", "_kernels/gpu/optimizer.cu",
      "_kernels/gpu/source.py", "_kernels/gpu/kernels.py", "_kernels/gpu/blas.py",
      "_kernels/gpu/driver.py"},

@@ -26,6 +26,7 @@ def simulated(compiler, monkeypatch):
     monkeypatch.setattr(driver, "check_device", lambda index: None)
     monkeypatch.setattr(driver, "take_driver", take_driver)
     monkeypatch.setattr(driver, "give_back", lambda driver: None)
+    monkeypatch.setattr(_device, "FEW_FLOPS", 0)
     monkeypatch.setattr(_device, "find_spec", lambda name: True)
     made_and_options = made, options
     yield made_and_options

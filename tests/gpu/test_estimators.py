@@ -211,11 +211,26 @@ def test_long_predictions_are_cut(simulated, monkeypatch):
 
 
 def test_ops_without_a_gpu_side(simulated):
-    with pytest.raises(NotImplementedError, match="DROPOUT has no GPU side"):
-        MLPClassifier(dropout=0.5, device="cuda").fit(X, Y)
-    model = MLPClassifier((5,), dropout=0.5, max_iter=2, random_state=0).fit(X, Y)
-    expected = model.predict_proba(X)
-    np.testing.assert_allclose(model.set_params(device="cuda").predict_proba(X), expected)
+    with pytest.raises(NotImplementedError, match="LAYER_NORM has no GPU side"):
+        MLPClassifier(normalization="layer", device="cuda").fit(X, Y)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_dropout(simulated, early_stopping):
+    options = {"dropout": 0.3, "max_iter": 4, "early_stopping": early_stopping}
+    cpu, gpu = (fitted("classifier", device, **options) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(gpu.loss_curve_, cpu.loss_curve_)
+    np.testing.assert_allclose(gpu.predict_proba(X), cpu.predict_proba(X))
+
+
+def test_few_rows_are_predicted_on_the_cpu(simulated, monkeypatch):
+    model = fitted("classifier", "cuda", max_iter=1)
+    made = len(simulated[0])
+    monkeypatch.setattr("sknn._device.FEW_FLOPS", 1e5)
+    model.predict(X[:1])
+    assert len(simulated[0]) == made
+    model.predict(X)
+    assert len(simulated[0]) == made + 1
 
 
 # ---- on a real GPU --------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from sknn._kernels.gpu.lowering import lower_for_gpu
 from sknn._kernels.ops import Phase
 from sknn.layers import Dense, Dropout, sequential
 
-from ..kernels.cases import all_cases, as_dtype, make_executor
+from ..kernels.cases import all_cases, as_dtype, make_executor, network
 from .simulated import SimulatedDriver
 
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -189,14 +189,57 @@ def test_interrupt_leaves_what_was_trained():
     assert np.isfinite(executor.train_epoch(parameters, optimizer, np.arange(n), 1, 0.1))
 
 
-def test_an_op_without_a_gpu_side_is_named():
-    program = sequential((4,), (Dense(5), Dropout(0.5), Dense(2)), losses.SOFTMAX_LOG_LOSS)
-    with pytest.raises(NotImplementedError, match=r"DROPOUT has no GPU side.*device='cpu'"):
+@pytest.mark.parametrize("layer", [layers.BatchNorm(), layers.LayerNorm()], ids=str)
+def test_an_op_without_a_gpu_side_is_named(layer):
+    program = sequential((4,), (Dense(5), layer, Dense(2)), losses.SOFTMAX_LOG_LOSS)
+    with pytest.raises(NotImplementedError, match=r"_NORM has no GPU side.*device='cpu'"):
         on_device(program, float, 4)
-    # predictions have no dropout
+
+
+def test_images_are_refused():
+    program = sequential((2, 2, 3), (Dropout(0.1), Dense(2)), losses.SOFTMAX_LOG_LOSS)
+    with pytest.raises(NotImplementedError, match="DROPOUT takes tables on a GPU"):
+        on_device(program, float, 4)
+
+
+def test_predictions_have_no_dropout():
+    program = sequential((4,), (Dense(5), Dropout(0.5), Dense(2)), losses.SOFTMAX_LOG_LOSS)
     assert [op.opcode.name for op in lower_for_gpu(program, Phase.PREDICT).ops] == [
         "DENSE", "DENSE", "SOFTMAX_LOG_LOSS",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("chunk", [3, 100])
+def test_dropout_has_the_cpus_masks(dtype, device, chunk, monkeypatch):
+    monkeypatch.setattr("sknn._kernels.gpu.executor.CHUNK_ROWS", chunk)
+    layers_ = (Dropout(0.2), Dense(7, "tanh"), Dropout(0.5), Dense(5, "relu"), Dropout(0.1))
+    case = network((6,), *layers_)
+    program = sequential((6,), (*layers_, Dense(3)), case.loss)
+    n, batch_size, results = 23, 5, []
+    X, y, weights = case.data(n)
+    bound = (*as_dtype(case, X, y, dtype), weights, None, 123)
+    for executor in (make_executor(case, dtype, batch_size, 1),
+                     on_device(program, dtype, batch_size, **DEVICES[device])[0]):  # fmt: skip
+        executor.bind(*bound)
+        parameters = case.parameters().astype(dtype)
+        optimizer = MAKE["adam"](parameters)
+        rng = np.random.default_rng(0)
+        losses_ = [
+            executor.train_epoch(
+                parameters, optimizer, rng.permutation(n), batch_size, 0.1, n_seen=n * epoch
+            )
+            for epoch in range(3)
+        ]
+        if hasattr(executor, "fetch"):
+            executor.fetch()
+            found = executor.predict(parameters)
+        else:
+            found = predict(case.predicts, parameters, bound[0])
+        results.append((losses_, parameters, found))
+    for found, wanted in zip(*results[::-1], strict=True):
+        np.testing.assert_allclose(found, wanted, **CLOSE[dtype])
 
 
 def test_activation_layers_become_epilogues():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sknn import optimizers, schedules
+from sknn._kernels.cpu import variant
 from sknn._kernels.gpu import kernels
 from sknn._kernels.gpu.executor import PROGRESS_DTYPE, RANGE_DTYPE
 from sknn._kernels.gpu.source import (
@@ -24,6 +25,7 @@ from .. import reference
 from .simulated import ORDERS, SimulatedDriver
 
 pytestmark = pytest.mark.usefixtures("compiler")
+cpu_kernels = variant.load("kernels")
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 SHAPES = [(1, 1), (3, 2), (9, 5), (70, 33), (5, 300), (300, 16)]
 
@@ -153,6 +155,32 @@ def test_gather(order, dtype, source_dtype, shape):
     device.check(gap)
 
 
+@each_order
+@each_dtype
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (33, 20), (6, 301)])
+def test_dropout(order, dtype, shape):
+    """The words of the generator, four for each block of a row's elements."""
+    rng, (n, m), first, seed, stream = np.random.default_rng(0), shape, 3, 77, 2
+    device, rate, x = Device(order), 0.3, numbers(rng, shape, dtype)
+    progress = device.put(np.array([(2, 0.0, 1000, seed)], PROGRESS_DTYPE))[1]
+    blocks, position = -(-m // 4), 1000 + (2 + 1) * 50
+    words = [[cpu_kernels.philox(((first + i) * blocks + b, stream, position, 0), (seed, 0))
+              for b in range(blocks)] for i in range(n)]  # fmt: skip
+    kept = np.reshape(words, (n, -1))[:, :m] >= rate * 2**32
+    grid = kernels.grid(n, blocks)
+    for accumulate in (0, 1):
+        start = numbers(rng, shape, dtype) if accumulate else np.full(shape, np.nan, dtype)
+        out, address, gap = device.padded(start, m + 1)
+        device.driver.launch(
+            kernel_name("dropout", dtype), grid.blocks, address,
+            device.padded(x, m + 2)[1], progress, 1, 50, first, stream, rate, n, m, m + 1, m + 2,
+            grid.lanes, accumulate,
+        )  # fmt: skip
+        expected = kept * x / (1 - rate) + (start if accumulate else 0)
+        np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-6)
+        device.check(gap)
+
+
 def run_loss(device, opcode, dtype, shape, trains=True):
     """Predictions, gradient and loss of a minibatch, and what the reference says."""
     rng, (n, m) = np.random.default_rng(1), shape
@@ -265,7 +293,7 @@ def test_finish_steps(order):
     n_steps, first = 11, 2
     losses, penalties = rng.uniform(size=(n_steps, 40)), rng.uniform(size=(n_steps, 3))
     scales = rng.uniform(size=first + n_steps)
-    progress, address = device.put(np.array([(first, 5.0)], PROGRESS_DTYPE))
+    progress, address = device.put(np.array([(first, 5.0, 0, 0)], PROGRESS_DTYPE))
     step_losses = device.put(np.full(n_steps, np.nan))[1]
     device.driver.launch(
         kernel_name("finish_steps"), 1, address, step_losses, device.put(losses)[1], 40,

@@ -16,6 +16,8 @@ constexpr int AT_ONCE = 4;
 struct Progress {
     int64_t first_step;     // of the epoch, that the graph's step 0 stands for
     double loss;            // of the epoch so far
+    int64_t n_seen;         // rows of earlier epochs, which random ops count from
+    uint64_t seed;
 };
 
 // Step `step` of a graph takes the rows of X, the targets and the weights that the order names.

@@ -33,7 +33,7 @@ ALIGN_BYTES = 256
 # vectors that an optimizer keeps, at most
 MAX_SLOTS = 2
 
-PROGRESS_DTYPE = np.dtype([("first_step", "i8"), ("loss", "f8")])
+PROGRESS_DTYPE = np.dtype([("first_step", "i8"), ("loss", "f8"), ("n_seen", "i8"), ("seed", "u8")])
 RANGE_DTYPE = np.dtype([("end", "i8"), ("decay", "f8"), ("learning_rate_factor", "f8")])
 
 
@@ -57,10 +57,11 @@ class Run:
     driver : Driver
     dtype : dtype
     phase : Phase
-    n : int
+    n, first : int
         Rows of the minibatch, or of the part of it that begins at ``first``.
-    step, batch : int
-        It is the graph's step-th, of minibatches of ``batch`` rows.
+    rows : tuple
+        Addresses of the progress and the order, the step, and the rows of a whole minibatch:
+        how kernels find their rows.
     accumulate : bool
         Whether gradients of parameters are added to what is there.
     n_losses : int
@@ -71,7 +72,7 @@ class Run:
 
     def __init__(self, executor, phase, step, n, batch, first=0):
         self.executor, self.driver, self.dtype = executor, executor.driver, executor.dtype
-        self.phase, self.step, self.n, self.batch = phase, step, n, batch
+        self.phase, self.n, self.first = phase, n, first
         self.accumulate = False
         self.n_losses, self.n_sums = 0, {}
         at = executor.at
@@ -151,7 +152,8 @@ class Executor:
 
     def __init__(self, program, *, dtype, capacity, driver, precision="float32",
                  trains=True):  # fmt: skip
-        self.program = lower_for_gpu(program, Phase.TRAIN if trains else Phase.PREDICT)
+        self.predicts = lower_for_gpu(program, Phase.PREDICT)
+        self.program = lower_for_gpu(program, Phase.TRAIN) if trains else self.predicts
         self.dtype, self.capacity = np.dtype(dtype), min(int(capacity), CHUNK_ROWS)
         self.driver, self.precision = driver, precision
         self.X = self.arrays = None
@@ -222,9 +224,12 @@ class Executor:
             Of the host or of the device.
         targets : array, int32 class indices or C-ordered rows of the executor's dtype
         weights : array of float64 of shape (n_samples,) or None
-        state, seed
+        state
             Of ops that have no GPU side.
+        seed : int
+            Of the program's random ops.
         """
+        self.seed = seed
         if X.shape[1] != self.program.n_features:
             raise ValueError(
                 f"X has {X.shape[1]} features, but the program takes {self.program.n_features}."
@@ -242,7 +247,8 @@ class Executor:
 
     def _forward(self, run):
         gather(run, self.X.dtype, self.driver.address(self.X), self.program.x_scale)
-        for op in self.program.ops:
+        program = self.program if run.phase == Phase.TRAIN else self.predicts
+        for op in program.ops:
             if op.phases & run.phase:
                 TABLE[op.opcode].forward(run, op)
 
@@ -257,7 +263,7 @@ class Executor:
                     kernels.gradient(run, op)
         self.driver.join()
 
-    def _update(self, run, optimizer):
+    def _update(self, step, optimizer):
         blocks = update_blocks(self.program)
         rule = PLAIN_SGD if optimizer.is_plain_descent else formula(optimizer.opcode)
         rule = rule_name(rule.removeprefix("sknn::"), self.dtype)
@@ -266,7 +272,7 @@ class Executor:
             kernel_name("update", rule, self.dtype), blocks, self.at("parameters"),
             self.at("parameter_gradients"), self.at("slots"), self.at("penalties"),
             self.at("ranges"), self.at("rates"), self.at("scales"), self.at("progress"),
-            run.step, self.program.n_parameters, *coefficients,
+            step, self.program.n_parameters, *coefficients,
         )  # fmt: skip
         return blocks
 
@@ -288,7 +294,7 @@ class Executor:
                 self._forward(run)
                 self._backward(run)
                 n_losses += run.n_losses
-            n_penalties = self._update(run, optimizer)
+            n_penalties = self._update(step, optimizer)
         self._finish(n_losses, n_steps, n_penalties, n)
 
     def _evaluate_steps(self, n_steps, n, batch):
@@ -349,7 +355,8 @@ class Executor:
                 kind, n_rows, batch_size, lambda *part: self._train_steps(*part, optimizer)
             )
             self._take_training(parameters, optimizer)
-            self._take_epoch(order, in_order, scales, optimizer.learning_rates(len(scales)), alpha)
+            self._take_epoch(order, in_order, scales, optimizer.learning_rates(len(scales)),
+                             alpha, n_seen)  # fmt: skip
             try:
                 self._replay(graphs)
             finally:
@@ -395,7 +402,7 @@ class Executor:
                 f"was given a vector of shape {vector.shape} and {vector.dtype}."
             )
 
-    def _take_epoch(self, order, in_order, scales, rates, alpha):
+    def _take_epoch(self, order, in_order, scales, rates, alpha, n_seen=0):
         """What the steps of an epoch read."""
         if not (in_order and self.uploaded == len(order)):
             self.driver.upload(self.at("order"), np.ascontiguousarray(order, dtype=np.int64))
@@ -403,7 +410,7 @@ class Executor:
         ranges = [(end, alpha * decayed, factor) for end, decayed, factor in self.program.ranges]
         offsets = self.epoch_layout.offsets
         for name, array in (
-            ("progress", np.zeros(1, PROGRESS_DTYPE)),
+            ("progress", np.array([(0, 0.0, n_seen, self.seed)], PROGRESS_DTYPE)),
             ("ranges", np.array(ranges, dtype=RANGE_DTYPE)),
             ("rates", np.asarray(rates, dtype=np.float64)),
             ("scales", np.asarray(scales, dtype=np.float64)),
@@ -454,7 +461,7 @@ class Executor:
         """
         n = self.X.shape[0] if rows is None else len(rows)
         order = np.arange(n) if rows is None else rows
-        output = self.program.output
+        output = self.predicts.output
         with self.driver.active():
             self._make_room(n, 1)
             if self.parameters is not parameters:

@@ -130,6 +130,29 @@ def dense_gradient(run, op):
     )  # fmt: skip
 
 
+# ---- dropout: y = x / (1 - rate) or 0, the same numbers forward and backward ----------------
+
+
+def drop(run, op, out, x, accumulate):
+    """Of the output, or of its gradient."""
+    shape = grid(run.n, -(-out.columns // 4))
+    progress, _, step, batch = run.rows
+    run.driver.launch(
+        kernel_name("dropout", run.dtype), shape.blocks, out.address, x.address, progress, step,
+        batch, run.first, op.stream, op.attributes[0], run.n, out.columns, out.stride, x.stride,
+        shape.lanes, int(accumulate),
+    )  # fmt: skip
+
+
+def dropout_forward(run, op):
+    drop(run, op, run.value(op.y), run.value(op.x), False)
+
+
+def dropout_backward(run, op):
+    if op.x.grad_offset >= 0:
+        drop(run, op, run.gradient(op.x), run.gradient(op.y), op.x.accumulate)
+
+
 # ---- losses: p = link(z) in place; in training also the loss and the gradient ---------------
 
 
@@ -162,6 +185,7 @@ class Kernels(NamedTuple):
 
 TABLE = {
     Opcode.DENSE: Kernels(dense_forward, dense_backward, dense_gradient),
+    Opcode.DROPOUT: Kernels(dropout_forward, dropout_backward),
     **dict.fromkeys(
         (Opcode.SOFTMAX_LOG_LOSS, *ELEMENTWISE_LOSSES), Kernels(loss_forward, loss_backward)
     ),

@@ -8,7 +8,7 @@ import numpy as np
 from sknn._kernels.gpu.kernels import TABLE
 from sknn._kernels.ops import Activation, Arena, Opcode, Phase
 from sknn._lowering import fuse_activations, without_rows
-from sknn._program import round_up, row_stride
+from sknn._program import round_up, row_stride, shape_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Op:
         First input and first output.
     segments : tuple of int
     attributes : tuple of float
+    stream : int
+        Of random numbers; -1: none.
     trains : bool
         Whether its parameters do.
     """
@@ -50,6 +52,7 @@ class Op:
     y: Operand
     segments: tuple
     attributes: tuple
+    stream: int
     trains: bool
 
 
@@ -114,6 +117,11 @@ def check(program):
                 f"The op {opcode.name} has no GPU side: it is not in the table of "
                 "sknn/_kernels/gpu/kernels.py. Use device='cpu'."
             )
+        if any(shape_of(x)[:2] != (1, 1) for x in (row["inputs"][0], row["outputs"][0])):
+            raise NotImplementedError(
+                f"The op {opcode.name} takes tables on a GPU, but reads or writes an image or a "
+                "signal here. Use device='cpu'."
+            )
     if len(program.passes) != 1:
         raise NotImplementedError(
             f"The GPU runs programs of one pass, but this one has {len(program.passes)}. "
@@ -147,6 +155,7 @@ def lower_for_gpu(program, phase=Phase.TRAIN):
             i, Opcode(row["opcode"]), Activation(row["activation"]), Phase(row["phases"]),
             operand(row["inputs"][0]), operand(row["outputs"][0]),
             tuple(int(s) for s in row["segments"]), tuple(float(a) for a in row["attributes"]),
+            int(row["stream"]),
             bool((program.segments["frozen"][row["segments"][row["segments"] >= 0]] == 0).any()),
         )  # fmt: skip
         ops.append(op)

@@ -8,7 +8,7 @@ import numpy as np
 
 from sknn._kernels.ops import Activation, Opcode, Optimizer
 
-FILES = ("activation.cu", "gather.cu", "loss.cu", "optimizer.cu")
+FILES = ("activation.cu", "dropout.cu", "gather.cu", "loss.cu", "optimizer.cu")
 HERE = Path(__file__).parent
 # threads of a block, as many as device.h says at most
 THREADS = 256
@@ -72,6 +72,7 @@ def kernel_names(dtype):
             for kernel in ("bias_activation", "activation", "activation_gradient")
         ),
         kernel_name("column_sums", dtype),
+        kernel_name("dropout", dtype),
         *(kernel_name("elementwise_loss", formula(loss), dtype) for loss in ELEMENTWISE_LOSSES),
         kernel_name("softmax_log_loss", dtype),
         *(kernel_name("gather", from_, dtype) for from_ in C_TYPES),
