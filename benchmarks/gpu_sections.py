@@ -18,8 +18,9 @@ from sknn._kernels.cpu.executor import predict as cpu_predict
 from sknn._kernels.gpu.driver import give_back, take_driver
 from sknn._kernels.gpu.executor import Executor
 from sknn._kernels.gpu.kernels import Epilogue, Matrix
+from sknn._kernels.gpu.lowering import lower_for_gpu
 from sknn.layers import Dense, sequential
-from tests.kernels.cases import all_cases, as_dtype
+from tests.kernels.cases import all_cases, as_dtype, network_cases
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 # relative error of a product: what factors are rounded to, and what sums of them lose
@@ -111,7 +112,32 @@ def products(report):
                  "error": worst, "refused": " ".join(refused),
                  "ok": bool(ok)}
             )  # fmt: skip
+        rows += [rectified_nan(driver, precision) for precision in PRECISIONS]
     return rows
+
+
+def rectified_nan(driver, precision):
+    """Whether NaN passes through the rectifier of a product."""
+    a = np.ones((16, 16), np.float32)
+    a[3, 5] = np.nan
+    arrays = [driver.to_device(x) for x in (a * 0, a, np.ones_like(a), np.zeros(16, np.float32))]
+    matrices = [Matrix(driver.address(x), 16, 16, 16) for x in arrays[:3]]
+    driver.product(*matrices, dtype=np.dtype(np.float32), precision=precision,
+                   epilogue=Epilogue.RELU, vector=driver.address(arrays[3]))  # fmt: skip
+    driver.synchronize()
+    is_nan = np.isnan(driver.to_host(arrays[0]))
+    ok = bool(is_nan[3].all() and is_nan.sum() == 16)
+    return {"kind": "NaN", "epilogue": "RELU", "precision": precision, "ok": ok}
+
+
+def on_both_devices():
+    """Cases whose ops all have a GPU side."""
+    for case in (*all_cases(), *network_cases()):
+        try:
+            lower_for_gpu(case.program)
+        except NotImplementedError:
+            continue
+        yield case
 
 
 def run_program(executor, case, dtype, fetch):
@@ -166,9 +192,7 @@ def programs(report):
     """Every op, loss, activation and optimizer through both executors."""
     rows = []
     with driver_of_device() as driver:
-        for case in all_cases():
-            if case.sparse:
-                continue
+        for case in on_both_devices():
             for dtype, limit in ((np.float32, 5e-4), (np.float64, 1e-10)):
                 cpu = CpuExecutor(case.program, dtype=dtype, capacity=64, n_threads=1)
                 gpu = Executor(case.program, dtype=dtype, capacity=64, driver=driver)
@@ -260,10 +284,11 @@ def sanitizer(report):
     if shutil.which("compute-sanitizer") is None:
         return [{"tool": "compute-sanitizer is not installed"}]
     rows = []
-    for tool in ("memcheck", "racecheck"):
+    # cuBLAS's kernels are not ours to check for races
+    for tool, *options in (("memcheck",), ("racecheck", "--kernel-name", "kns=sknn")):
         try:
             done = subprocess.run(
-                ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9",
+                ["compute-sanitizer", "--tool", tool, *options, "--error-exitcode", "9",
                  sys.executable, "-c", SMALL_FIT],
                 capture_output=True, text=True, timeout=100,
                 cwd=Path(__file__).resolve().parent.parent,
@@ -402,6 +427,9 @@ def speed(report):
             row["floor"] = floor_seconds(report, batch, precision) * 1e6
         if precision != "bfloat16":
             row |= gpu_peers.step_seconds(X, y, batch, LAYERS, precision)
+        for other in ("floor", "torch eager", "torch graph"):
+            if isinstance(row.get(other), float):
+                row[f"{other} / sknn fit"] = row[other] / row["sknn fit"]
         rows.append(row)
         print(row, flush=True)
     return rows
@@ -431,4 +459,6 @@ def search(report):
         times.append(time.perf_counter() - begin)
     row = {"fits": 60, "sknn": statistics.median(times)}
     row |= gpu_peers.search_seconds(X, y, 60, 1333, network)
+    if "torch eager" in row:
+        row["torch eager / sknn"] = row["torch eager"] / row["sknn"]
     return [row]
