@@ -36,14 +36,16 @@ def build():
 
 def commit():
     """Of the checkout, or what a file says where it travels without its history."""
+    path = ROOT / "COMMIT"
+    if path.exists():
+        return path.read_text().strip()
     try:
         return subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True, check=True,
             capture_output=True,
         ).stdout.strip()  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
-        path = ROOT / "COMMIT"
-        return path.read_text().strip() if path.exists() else "unknown"
+        return "unknown"
 
 
 def environment():
