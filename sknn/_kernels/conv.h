@@ -227,7 +227,7 @@ void sum_outer(const Conv& s, const Padded& p, const Pixels& pixels, const T* x,
     const bool by_rows = whole_rows || depthwise;
     const ptrdiff_t length = s.sum_channels() * (by_rows ? s.kernel_w : 1);
     const ptrdiff_t pieces = s.taps() * s.sum_channels() / length;
-    const ptrdiff_t blocks = ceil_div(length, depthwise ? TILE_PIXELS : TILE_ROWS);
+    const Blocks blocks(length, depthwise ? TILE_PIXELS : TILE_ROWS);
     if (whole_rows && length == 3 && pieces == 3)
         return sum_square(pixels, x, row, dy, dw, filters, accumulate);
     for (ptrdiff_t k = 0; k < filters; k += WIDTH) {
@@ -235,9 +235,8 @@ void sum_outer(const Conv& s, const Padded& p, const Pixels& pixels, const T* x,
         for (ptrdiff_t piece = 0; piece < pieces; ++piece) {
             const ptrdiff_t a = by_rows ? piece : piece / s.kernel_w;
             const T* from = x + a * row + (by_rows ? 0 : piece % s.kernel_w * tap);
-            for (ptrdiff_t block = 0; block < blocks; ++block) {
-                const ptrdiff_t first = length * block / blocks;
-                const ptrdiff_t n = length * (block + 1) / blocks - first;
+            for (ptrdiff_t block = 0, first = 0; block < blocks.n; first += blocks.size(block++)) {
+                const ptrdiff_t n = blocks.size(block);
                 choose_outer_tile<T>(n, columns > LANES ? TILE_VECTORS : 1, depthwise)(
                     pixels, from + (depthwise ? first * tap + k : first), tap, dy + k,
                     dw + (piece * length + first) * s.filters + k, s.filters, columns, accumulate);

@@ -163,17 +163,27 @@ template<class T>
 void sum_rows(const Sums<T>& s, const T* x0, const T* x1, const T* w, const T* bias, T* y0, T* y1,
               uint8_t* positions, ptrdiff_t width, ptrdiff_t columns) {
     const int vectors = columns > Vector<T>::lanes ? TILE_VECTORS : 1;
-    const ptrdiff_t unit = s.pool ? 2 : 1, units = width / unit;
-    const ptrdiff_t blocks = ceil_div(units, TILE_PIXELS / unit);
-    for (ptrdiff_t block = 0; block < blocks; ++block) {
-        const ptrdiff_t first = units * block / blocks;
-        const ptrdiff_t pixels = (units * (block + 1) / blocks - first) * unit;
-        const ptrdiff_t x_at = first * unit * s.x_pixel, y_at = first * s.y_pixel;
-        choose_conv_tile<T>(pixels, vectors, s)(
-            s, x0 + x_at, x1 + x_at, w, bias, y0 + y_at, y1 + y_at,
-            positions ? positions + y_at : nullptr, columns);
+    const ptrdiff_t unit = s.pool ? 2 : 1;
+    const Blocks blocks(width / unit, s.pool ? TILE_PIXELS / 2 : TILE_PIXELS);
+    for (ptrdiff_t block = 0; block < blocks.n; ++block) {
+        const ptrdiff_t units = blocks.size(block);
+        choose_conv_tile<T>(units * unit, vectors, s)(s, x0, x1, w, bias, y0, y1, positions,
+                                                      columns);
+        x0 += units * unit * s.x_pixel;
+        x1 += units * unit * s.x_pixel;
+        y0 += units * s.y_pixel;
+        y1 += units * s.y_pixel;
+        if (positions) positions += units * s.y_pixel;
     }
 }
+
+// A row of an image among several, and the one after it
+struct Row {
+    ptrdiff_t image, row;
+    Row next(ptrdiff_t height) const {
+        return row + 1 < height ? Row{image, row + 1} : Row{image + 1, 0};
+    }
+};
 
 // y = the sums of all pixels of n images
 template<class T>
@@ -185,22 +195,25 @@ void sum_images(const Sums<T>& s, const T* x, ptrdiff_t x_image, T* y, ptrdiff_t
         const ptrdiff_t columns = s.columns - k < WIDTH ? s.columns - k : WIDTH;
         const T* w = s.weights + k * s.n;
         const T* bias = s.bias ? s.bias + k : nullptr;
+        Row here{0, 0};
         for (ptrdiff_t r = 0; r < rows; r += 2) {
-            const auto from = [&](ptrdiff_t i) {
-                return x + i / height * x_image + i % height * s.x_row + (s.depthwise ? k : 0);
+            const auto from = [&](Row i) {
+                return x + i.image * x_image + i.row * s.x_row + (s.depthwise ? k : 0);
             };
-            const auto to = [&](ptrdiff_t i, ptrdiff_t image) {
-                return i / height * image + i % height / (s.pool ? 2 : 1) * s.y_row + k;
+            const auto to = [&](Row i, ptrdiff_t image) {
+                return i.image * image + (s.pool ? i.row / 2 : i.row) * s.y_row + k;
             };
-            T* out = y + to(r, y_image);
-            uint8_t* at = positions ? positions + to(r, positions_image) : nullptr;
+            const T* row = from(here);
+            T* out = y + to(here, y_image);
+            uint8_t* at = positions ? positions + to(here, positions_image) : nullptr;
+            const Row next = here.next(height);
+            here = next.next(height);
             if (r + 1 < rows) {
-                sum_rows(s, from(r), from(r + 1), w, bias, out, y + to(r + 1, y_image), at,
-                         s.width, columns);
+                sum_rows(s, row, from(next), w, bias, out, y + to(next, y_image), at, s.width,
+                         columns);
             } else {
                 const ptrdiff_t half = s.width / 2, x_half = half * s.x_pixel;
                 const ptrdiff_t y_half = half * s.y_pixel;
-                const T* row = from(r);
                 sum_rows(s, row, row + x_half, w, bias, out, out + y_half, at, half, columns);
                 if (s.width % 2) {      // the last pixel, twice
                     row += 2 * x_half;

@@ -34,6 +34,14 @@ struct Conv {
 inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
 inline ptrdiff_t floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
 
+// n things in as few blocks of at most `most` as possible, which differ by one
+struct Blocks {
+    ptrdiff_t n, least, larger;
+    Blocks(ptrdiff_t count, ptrdiff_t most)
+        : n(ceil_div(count, most)), least(n ? count / n : 0), larger(count - n * least) {}
+    ptrdiff_t size(ptrdiff_t block) const { return least + (block < larger); }
+};
+
 // ---- positions of maxima, one byte each ---------------------------------------------------------
 
 template<class T> struct Masks;

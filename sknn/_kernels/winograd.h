@@ -247,13 +247,13 @@ template<class T>
 void multiply_panels(T* c, Factor<T> a, const T* b, ptrdiff_t b_row, ptrdiff_t n, ptrdiff_t m,
                      ptrdiff_t k, bool accumulate) {
     constexpr ptrdiff_t LANES = Vector<T>::lanes, WIDTH = TILE_VECTORS * LANES;
-    const ptrdiff_t blocks = ceil_div(n, TILE_ROWS);
+    const Blocks blocks(n, TILE_ROWS);
     for (ptrdiff_t j = 0; j < m; j += WIDTH) {
         const ptrdiff_t columns = m - j < WIDTH ? m - j : WIDTH;
         const T* panel = b_row ? b + j : b + j * k;
         const ptrdiff_t row = b_row ? b_row : panel_width<T>(j, m);
-        for (ptrdiff_t block = 0; block < blocks; ++block) {
-            const ptrdiff_t i = n * block / blocks, rows = n * (block + 1) / blocks - i;
+        for (ptrdiff_t block = 0, i = 0; block < blocks.n; i += blocks.size(block++)) {
+            const ptrdiff_t rows = blocks.size(block);
             choose_tile<T>(static_cast<int>(rows), columns > LANES ? TILE_VECTORS : 1)(
                 k, Factor<T>{a.at(i, 0), a.row, a.column}, panel, row, c + i * m + j, m, columns,
                 accumulate);
