@@ -20,7 +20,7 @@ TASKS = {"training": train, "prediction": predict}
 
 def measure(report, stem, args, threads):
     """Time every trainer; add a table for training and one for prediction."""
-    names = [name for name, trainer in TRAINERS.items() if installed(trainer.module)]
+    names = [name for name in ("sknn", *args.peers) if installed(TRAINERS[name].module)]
     workers = {name: Worker(threads, report.settings["cores used"]) for name in names}
     data = {task: report.written_today(stem, task) for task in TASKS}
     try:
@@ -38,8 +38,11 @@ def measure(report, stem, args, threads):
                 timings = compare(of_trainers, args.repeats, warm_up=False)
                 for timing in timings.values():
                     del timing["result"]
-                data[task][key] = timings
-                times = (f"{n} {_milliseconds(t, network)}" for n, t in timings.items())
+                data[task][key] = data[task].get(key, {}) | timings
+                steps = network.steps * (network.epochs if task == "training" else 1)
+                for timing in timings.values():
+                    timing["steps"] = steps
+                times = (f"{n} {_milliseconds(t)}" for n, t in timings.items())
                 print(f"{network}, {task}: {', '.join(times)} ms a minibatch", flush=True)
     finally:
         for worker in workers.values():
@@ -50,10 +53,12 @@ def measure(report, stem, args, threads):
 
 def _add(report, task, data, threads, index):
     rows = []
-    for key, timings in data.items():
-        network = NETWORK[key]
+    for key, network in NETWORK.items():
+        if key not in data:
+            continue
+        timings = data[key]
         best = min(t["seconds"] for name, t in timings.items() if name != "sknn")
-        times = [_milliseconds(timings[n], network) if n in timings else "" for n in TRAINERS]
+        times = [_milliseconds(timings[n]) if n in timings else "" for n in TRAINERS]
         ratio = f"{best / timings['sknn']['seconds']:.2f}"
         rows.append([str(network), *times, ratio, f"{network.goals[index]:g}"])
     report.add(
@@ -67,9 +72,9 @@ def _add(report, task, data, threads, index):
     )
 
 
-def _milliseconds(timing, network):
+def _milliseconds(timing):
     noisy = "" if timing["quiet"] else "~"
-    return f"{noisy}{timing['seconds'] / network.steps * 1e3:,.2f}"
+    return f"{noisy}{timing['seconds'] / timing['steps'] * 1e3:,.2f}"
 
 
 def _count(threads):
@@ -82,9 +87,11 @@ def parse_arguments():
     )
     add = parser.add_argument
     add("--networks", nargs="+", choices=list(NETWORK), default=list(NETWORK))
+    peers = [name for name in TRAINERS if name != "sknn"]
+    add("--peers", nargs="+", choices=peers, default=peers)
     threads = [n for n in (1, 2) if n <= max(1, len(CORES))]
     add("--threads", nargs="+", type=int, default=threads)
-    add("--repeats", type=int, default=7, help="good samples of each")
+    add("--repeats", type=int, default=5, help="good samples of each")
     return parser.parse_args()
 
 
