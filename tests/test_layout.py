@@ -33,7 +33,7 @@ FLOORS = [
     {"_training.py", "_lbfgs.py", "_validation.py", "_targets.py", "_state.py", "_device.py",
      "_orders.py", "_samples.py", "_chain.py"},
     {"__init__.py", "_base.py", "_docs.py", "_show_versions.py", "_supervised.py", "_layered.py",
-     "mlp.py", "network.py", "conv.py", "perceptron.py"},
+     "mlp.py", "network.py", "conv.py", "perceptron.py", "plotting.py"},
 ]  # fmt: skip
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 MARKERS = {"__init__.py", "__init__.pxd"}
