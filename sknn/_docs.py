@@ -130,7 +130,8 @@ pretrained : FrozenEstimator, dict or None, default=None
     same (but for the output layer), or a dict of arrays, as ``parameters_`` has them.
 
 frozen_layers : list of str, default=()
-    Names of layers that are not trained.
+    Names of layers that are not trained. The running statistics of a frozen batch
+    normalisation still follow the data.
 """
 
 ATTRIBUTES = """

@@ -291,6 +291,12 @@ class MaxPool(_Pool):
         Pixels from one window to the next; None takes ``pool_size``.
     padding : {'valid', 'same'}, default='valid'
         'same' also takes windows that lie partly outside.
+
+    Examples
+    --------
+    >>> from sknn.layers import MaxPool
+    >>> MaxPool(3, strides=2)
+    MaxPool(pool_size=3, strides=2)
     """
 
     opcode = Opcode.MAX_POOL
@@ -307,13 +313,25 @@ class AveragePool(_Pool):
         Pixels from one window to the next; None takes ``pool_size``.
     padding : {'valid', 'same'}, default='valid'
         'same' also takes windows that lie partly outside.
+
+    Examples
+    --------
+    >>> from sknn.layers import AveragePool
+    >>> AveragePool((1, 4))
+    AveragePool(pool_size=(1, 4))
     """
 
     opcode = Opcode.AVERAGE_POOL
 
 
 class GlobalAveragePool(Layer):
-    """The mean of each channel over all pixels."""
+    """The mean of each channel over all pixels.
+
+    Examples
+    --------
+    >>> from sknn.layers import Conv, Dense, GlobalAveragePool
+    >>> layers = [Conv(32, activation="relu"), GlobalAveragePool(), Dense(20, "relu")]
+    """
 
     def __init__(self):
         pass
@@ -328,7 +346,15 @@ class GlobalAveragePool(Layer):
 
 
 class Flatten(Layer):
-    """An image or a signal as one row of numbers; no arithmetic."""
+    """An image or a signal as one row of numbers; no arithmetic.
+
+    ``Dense`` flattens what it reads by itself.
+
+    Examples
+    --------
+    >>> from sknn.layers import Conv, Flatten, LayerNorm
+    >>> layers = [Conv(8), Flatten(), LayerNorm()]
+    """
 
     def __init__(self):
         pass
@@ -345,6 +371,11 @@ class Activation(Layer):
     ----------
     function : str, default='relu'
         A key of ``ACTIVATIONS``.
+
+    Examples
+    --------
+    >>> from sknn.layers import Activation, BatchNorm, Dense
+    >>> layers = [Dense(50), BatchNorm(), Activation("tanh")]
     """
 
     def __init__(self, function="relu"):
@@ -373,6 +404,11 @@ class BatchNorm(Layer):
     ----------
     Ioffe and Szegedy, "Batch normalization", 2015, algorithm 1, with the biased variance
     throughout. Statistics are weighted by the sample weights.
+
+    Examples
+    --------
+    >>> from sknn.layers import Activation, BatchNorm, Conv
+    >>> layers = [Conv(32), BatchNorm(), Activation("relu")]
     """
 
     def __init__(self, momentum=0.1, epsilon=1e-5):
@@ -406,6 +442,11 @@ class LayerNorm(Layer):
     References
     ----------
     Ba, Kiros and Hinton, "Layer normalization", 2016.
+
+    Examples
+    --------
+    >>> from sknn.layers import Activation, Dense, LayerNorm
+    >>> layers = [Dense(50), LayerNorm(), Activation("relu")]
     """
 
     def __init__(self, epsilon=1e-5):
@@ -447,6 +488,11 @@ class Dropout(Layer):
     ----------
     Srivastava et al., "Dropout", 2014, in its inverted form; for ``spatial`` Tompson et al.,
     "Efficient object localization using convolutional networks", 2015.
+
+    Examples
+    --------
+    >>> from sknn.layers import Dense, Dropout
+    >>> layers = [Dense(200, "relu"), Dropout(0.5)]
     """
 
     def __init__(self, rate=0.5, *, spatial=False):
@@ -523,6 +569,14 @@ class Residual(NestedLayers, Layer):
     ----------
     He, Zhang, Ren and Sun, "Deep residual learning for image recognition", 2015, equations 1
     and 2.
+
+    Examples
+    --------
+    >>> from sknn.layers import Activation, Conv, Residual
+    >>> block = Residual([Conv(16, activation="relu"), ("last", Conv(16))])
+    >>> layers = [Conv(16, activation="relu"), block, Activation("relu")]
+    >>> block.set_params(last__kernel_size=1).layers[1]
+    ('last', Conv(filters=16, kernel_size=1))
     """
 
     def __init__(self, layers):
@@ -564,6 +618,12 @@ class Concatenate(NestedLayers, Layer):
     ----------
     layers : list of layers or (name, layer) pairs
         The branches; a branch of several layers is a list of them.
+
+    Examples
+    --------
+    >>> from sknn.layers import Concatenate, Conv, MaxPool
+    >>> inception = Concatenate(
+    ...     [Conv(8, 1), [Conv(4, 1), Conv(8, 3)], [MaxPool(1), Conv(8, 1)]])
     """
 
     def __init__(self, layers):
@@ -608,9 +668,7 @@ def named(layers, *, check=True):
         If there is no layer, something is no layer, or names repeat or hold ``__`` or a dot.
     """
     pairs, counts = [], {}
-    if not isinstance(layers, (list, tuple)):
-        layers = ()
-    for item in layers:
+    for item in layers if isinstance(layers, (list, tuple)) else ():
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
             name, layer = item
         else:

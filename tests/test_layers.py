@@ -1,0 +1,156 @@
+"""Layers: shapes, names, parameters, equality, and what they emit."""
+
+import inspect
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from sknn import layers as module
+from sknn._program import Builder, shape_of
+from sknn.layers import (
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Concatenate,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool,
+    Layer,
+    LayerNorm,
+    MaxPool,
+    Residual,
+    emit_chain,
+    named,
+    sequential,
+)
+from sknn.losses import SOFTMAX_LOG_LOSS
+
+KINDS = [
+    kind
+    for kind in vars(module).values()
+    if inspect.isclass(kind) and issubclass(kind, Layer) and not kind.__name__.startswith("_")
+    and kind is not Layer
+]  # fmt: skip
+
+
+def output_of(shape, *chain):
+    """Shape of what layers make of a sample."""
+    builder = Builder(shape)
+    return shape_of(emit_chain(builder, builder.input(), list(chain)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_layer_is_documented_with_an_example(kind):
+    text = inspect.getdoc(kind)
+    assert ">>> " in text
+    for parameter in inspect.signature(kind).parameters:
+        assert f"\n{parameter} : " in text
+
+
+@pytest.mark.parametrize(
+    "layer, images, signals",
+    [
+        (Conv(4), (9, 6, 4), (1, 6, 4)),
+        (Conv(4, strides=2), (5, 3, 4), (1, 3, 4)),
+        (Conv(4, 3, padding="valid"), (7, 4, 4), (1, 4, 4)),
+        (Conv(4, 2, dilation=3, padding="valid"), (6, 3, 4), (1, 3, 4)),
+        (Conv(3, groups=3, strides=4), (3, 2, 3), (1, 2, 3)),
+        (MaxPool(), (4, 3, 3), (1, 3, 3)),
+        (MaxPool(padding="same"), (5, 3, 3), (1, 3, 3)),
+        (MaxPool(3, strides=2), (4, 2, 3), (1, 2, 3)),
+        (AveragePool(20), (1, 1, 3), (1, 1, 3)),
+        (GlobalAveragePool(), (1, 1, 3), (1, 1, 3)),
+        (Flatten(), (1, 1, 162), (1, 1, 18)),
+        (Dense(5), (1, 1, 5), (1, 1, 5)),
+        (BatchNorm(), (9, 6, 3), (1, 6, 3)),
+        (Residual([Conv(5, strides=2)]), (5, 3, 5), (1, 3, 5)),
+        (Residual([GlobalAveragePool()]), (1, 1, 3), (1, 1, 3)),
+        (Concatenate([Conv(5), [Dropout(0.5), Conv(2)]]), (9, 6, 7), (1, 6, 7)),
+    ],
+    ids=str,
+)
+def test_shapes(layer, images, signals):
+    assert output_of((9, 6, 3), layer) == images
+    assert output_of((6, 3), layer) == signals
+
+
+@pytest.mark.parametrize("axis", [(1, 3), (3, 1)])
+def test_sizes_along_each_axis(axis):
+    assert output_of((9, 6, 3), Conv(2, axis, padding="valid"))[:2] == (
+        10 - axis[0], 7 - axis[1]
+    )  # fmt: skip
+    assert output_of((9, 6, 3), MaxPool(axis))[:2] == (9 // axis[0], 6 // axis[1])
+    with pytest.raises(ValueError, match="an integer or 1 of them"):
+        output_of((9, 3), MaxPool(axis))
+
+
+def test_parameters_of_layers():
+    layer = Conv(4, 5, strides=(1, 2), activation="tanh")
+    copied = clone(layer)
+    assert copied == layer and copied is not layer and hash(copied) == hash(layer)
+    assert copied.set_params(filters=5) != layer
+    assert Dense(3) != Flatten() and Dense(3) != 3
+    assert Residual([Dense(3)]) == Residual([Dense(3)]) != Residual([Dense(4)])
+    nested = Concatenate([("left", Dense(2)), [Dense(3)]])
+    assert nested.get_params()["left__units"] == 2
+    assert clone(nested).set_params(left=Flatten()).layers[0] == ("left", Flatten())
+    assert nested.layers[0] == ("left", Dense(2))
+
+
+def test_names():
+    chain = [Conv(1), Dense(1), ("x", Dense(2)), Conv(3), [Dense(1)]]
+    assert [name for name, _ in named(chain)] == ["conv1", "dense1", "x", "conv2", "branch1"]
+
+
+def test_equal_networks_share_a_program():
+    def program(units, **options):
+        chain = (Dense(units, "relu"), Residual([Dense(4)]), Dense(2))
+        return sequential((3,), chain, SOFTMAX_LOG_LOSS, **options)
+
+    assert program(4) is program(4)
+    assert program(4) is not program(5)
+    assert program(4) is not program(4, frozen=("dense1",))
+    assert program(4) is not program(4, x_scale=0.5)
+
+
+def test_frozen_layers_take_no_part():
+    chain = (("a", Dense(4, "relu")), ("b", Dense(4, "relu")), ("c", Dense(2)))
+    program = sequential((3,), chain, SOFTMAX_LOG_LOSS, frozen=("a", "c"))
+    updated = {program.names[i] for i in program.passes[0].segments}
+    assert updated == {"b.weights", "b.biases"}
+    assert program.ops["inputs"][1, 0]["grad_offset"] == -1  # nothing before b is trained
+    assert program.ops["inputs"][2, 0]["grad_offset"] >= 0
+
+
+@pytest.mark.parametrize(
+    "layer, message",
+    [
+        (Activation("sine"), "activation must be one of"),
+        (BatchNorm(momentum=0), r"momentum must be above 0 and at most 1"),
+        (BatchNorm(momentum=1.5), r"momentum must be above 0 and at most 1"),
+        (LayerNorm(epsilon=0), "epsilon must be above 0"),
+        (Dropout(-0.5), r"rate must be in \[0, 1\)"),
+        (Conv(2, padding="full"), "padding must be one of"),
+        (Conv(True), "filters must be an integer"),
+        (Conv(2, dilation=0), "dilation"),
+        (Conv(2, strides=1.5), "strides"),
+        (Conv(2, groups=2), "cannot divide its 3 channels"),
+        (MaxPool(20, padding="half"), "padding"),
+        (Residual([]), "empty"),
+        (Residual(Dense(3)), "must come in a list"),
+    ],
+    ids=str,
+)
+def test_refused(layer, message):
+    with pytest.raises(ValueError, match=message):
+        output_of((9, 6, 3), layer)
+
+
+def test_a_window_has_to_fit_a_byte():
+    with pytest.raises(ValueError, match="at most 255 pixels"):
+        output_of((20, 20, 1), MaxPool(16))
+    assert output_of((20, 20, 1), MaxPool(15)) == (1, 1, 1)
+    assert np.prod(output_of((20, 20, 1), AveragePool(16))) == 1
