@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sknn._kernels.cpu import variant
-from sknn._kernels.ops import OP_DTYPE, Activation, Arena, Opcode, Phase
+from sknn._kernels.ops import OP_DTYPE, Activation, Arena, Opcode
 from sknn._program import round_up, row_stride
 
 from .cases import GuardedMemory
@@ -30,7 +30,8 @@ def operand(arena, shape, offset, *, stride=None, accumulate=False, gradient=Tru
 class Images:
     """One op with random data in poisoned memory; the first row of the arena is not used.
 
-    ``shape`` and ``out`` are (height, width, channels) of x and y.
+    ``shape`` and ``out`` are (height, width, channels) of x and y. ``exact`` data are so short
+    that float32 adds them up without an error, and the same unit is off in every type.
     """
 
     opcode: Opcode
@@ -46,6 +47,7 @@ class Images:
     dtype: type = np.float64
     seed: int = 0
     algorithm: int = 0
+    exact: bool = False
     memory: GuardedMemory = field(default_factory=GuardedMemory)
 
     def __post_init__(self):
@@ -73,13 +75,18 @@ class Images:
         self.bytes = self.memory.allocate(n_bytes, np.dtype(np.uint8))
         self._fill(x, y)
 
+    def _draw(self, shape):
+        if self.exact:
+            return self.rng.integers(-8, 9, shape) / 8
+        return self.rng.uniform(-1, 1, shape)
+
     def _fill(self, x, y):
         arena = self.input if self.from_input else self.values
-        self._rows(arena, x)[...] = self.rng.uniform(-1, 1, (self.n, *self.shape))
-        self._rows(self.gradients, y)[...] = self.rng.uniform(-1, 1, (self.n, *self.out))
+        self._rows(arena, x)[...] = self._draw((self.n, *self.shape))
+        self._rows(self.gradients, y)[...] = self._draw((self.n, *self.out))
         self.before = None
         if self.accumulate:
-            self._rows(self.gradients, x)[...] = self.rng.uniform(-1, 1, (self.n, *self.shape))
+            self._rows(self.gradients, x)[...] = self._draw((self.n, *self.shape))
             self.before = self.dx.copy()
         self.parameters = self.workspace = None
         if self.weights:
@@ -90,8 +97,8 @@ class Images:
             self.op["parameters"][:2] = 0, first
             self.w = self.parameters[: rows * columns].reshape(rows, columns)
             self.b = self.parameters[first:]
-            self.w[...] = self.rng.uniform(-1, 1, self.w.shape) / np.sqrt(rows)
-            self.b[...] = self.rng.uniform(-1, 1, columns)
+            self.w[...] = self._draw(self.w.shape) / (1 if self.exact else np.sqrt(rows))
+            self.b[...] = self._draw(columns)
 
     def _rows(self, arena, x):
         """The rows in use, as images."""
@@ -140,6 +147,3 @@ class Images:
             out[...] = 1
         self.run("gradient", segment=segment, accumulate=accumulate, destination=out)
         return out - 1 if accumulate else out
-
-
-PHASES = {"train": Phase.TRAIN, "predict": Phase.PREDICT}
