@@ -24,11 +24,13 @@ HERE = Path(__file__).parent
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
 ORDERS = {"up": 0, "down": 1, "shuffled": 2}
 SENTINEL = 0xAB
-GUARD = 1024
+FLAGS = os.environ.get("SKNN_SIMULATED_FLAGS", "-O1").split()
+# bytes around each allocation; a sanitizer has its own
+GUARD = 0 if any("sanitize" in flag for flag in FLAGS) else 1024
 
 
 @cache
-def compiled(text, flags=("-O1",)):
+def compiled(text):
     """All kernels of both compute types as a shared library."""
     names = [*kernel_names(np.float32), *kernel_names(np.float64)]
     names = list(dict.fromkeys(names))
@@ -38,13 +40,13 @@ def compiled(text, flags=("-O1",)):
         for i, name in enumerate(names)
     )
     text = '#include "cuda_on_cpu.h"\n' + text + launchers
-    digest = hashlib.sha256((text + str(flags)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256((text + str(FLAGS)).encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"sknn_simulated_{digest}.so"
     if not path.exists():
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / "kernels.so"
             subprocess.run(
-                [COMPILER, "-std=c++20", "-w", "-shared", "-fPIC", *flags, f"-I{HERE}",
+                [COMPILER, "-std=c++20", "-w", "-shared", "-fPIC", *FLAGS, f"-I{HERE}",
                  "-x", "c++", "-", "-o", str(made)],
                 input=text, text=True, check=True,
             )  # fmt: skip
@@ -133,14 +135,15 @@ class SimulatedDriver:
 
     def allocate(self, n_bytes):
         whole = np.full(n_bytes + 2 * GUARD, 0xFF, np.uint8)
-        whole[:GUARD] = whole[-GUARD:] = SENTINEL
+        whole[:GUARD] = whole[GUARD + n_bytes :] = SENTINEL
         self.allocated.append(whole)
-        return whole[GUARD:-GUARD]
+        return whole[GUARD : GUARD + n_bytes]
 
     def check(self):
         """Nothing was written outside an allocation."""
         for whole in self.allocated:
-            assert (whole[:GUARD] == SENTINEL).all() and (whole[-GUARD:] == SENTINEL).all()
+            assert (whole[:GUARD] == SENTINEL).all()
+            assert (whole[len(whole) - GUARD :] == SENTINEL).all()
 
     def empty(self, shape, dtype):
         out = np.empty(shape, dtype)
