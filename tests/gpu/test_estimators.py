@@ -211,13 +211,18 @@ def test_long_predictions_are_cut(simulated, monkeypatch):
 
 
 def test_ops_without_a_gpu_side(simulated):
-    with pytest.raises(NotImplementedError, match="LAYER_NORM has no GPU side"):
-        MLPClassifier(normalization="layer", device="cuda").fit(X, Y)
+    with pytest.raises(NotImplementedError, match="BATCH_NORM has no GPU side"):
+        MLPClassifier(normalization="batch", device="cuda").fit(X, Y)
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
-def test_dropout(simulated, early_stopping):
-    options = {"dropout": 0.3, "max_iter": 4, "early_stopping": early_stopping}
+def test_dropout_and_normalization(simulated, early_stopping):
+    options = {
+        "dropout": 0.3,
+        "normalization": "layer",
+        "max_iter": 4,
+        "early_stopping": early_stopping,
+    }
     cpu, gpu = (fitted("classifier", device, **options) for device in ("cpu", "cuda"))
     np.testing.assert_allclose(gpu.loss_curve_, cpu.loss_curve_)
     np.testing.assert_allclose(gpu.predict_proba(X), cpu.predict_proba(X))

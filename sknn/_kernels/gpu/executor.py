@@ -109,9 +109,9 @@ class Run:
         """Its gradient."""
         return self._segment("parameter_gradients", op, index)
 
-    def sums(self, op):
-        """Address of the column sums of an op's gradient, one row for each block."""
-        offset = self.executor.program.sum_offsets[op.index]
+    def sums(self, op, place=0):
+        """Address of the column sums of one of an op's gradients, one row for each block."""
+        offset = self.executor.program.sum_offsets[op.index] + place * op.y.width
         return self.executor.at("sums", offset * sum_blocks(self.executor.capacity))
 
     def product(self, out, a, b, **options):

@@ -92,16 +92,26 @@ def dense_forward(run, op):
     on_values(run, "bias_activation", op, y.address, bias)
 
 
-def activation_gradient(run, op):
+def activation_gradient(run, op, activation=None, place=0):
     """dy = dy activation'(y), and sums of its columns over each block's rows"""
     m = op.y.width
     lanes = grid(run.n, m).lanes
     block_rows = max(ROWS_AT_ONCE * THREADS // lanes, -(-run.n // SUM_BLOCKS))
     run.n_sums[op.index] = blocks = -(-run.n // block_rows)
+    activation = op.activation if activation is None else activation
     run.driver.launch(
-        kernel_name("activation_gradient", formula(op.activation), run.dtype), blocks,
-        run.gradient(op.y).address, run.value(op.y).address, run.sums(op), run.n, m,
+        kernel_name("activation_gradient", formula(activation), run.dtype), blocks,
+        run.gradient(op.y).address, run.value(op.y).address, run.sums(op, place), run.n, m,
         op.y.stride, lanes, block_rows,
+    )  # fmt: skip
+
+
+def column_sums(run, op, segment, place=0):
+    """The gradient of a segment, from the sums of blocks."""
+    out = run.parameter_gradient(op, segment)
+    run.driver.launch(
+        kernel_name("column_sums", run.dtype), -(-out.columns // WARP), out.address,
+        run.sums(op, place), run.n_sums[op.index], out.columns, int(run.accumulate),
     )  # fmt: skip
 
 
@@ -119,15 +129,45 @@ def dense_gradient(run, op):
     """dW = x' dy, and db = sum of dy; added to what is there if the run says so"""
     if op.activation == Activation.IDENTITY:
         activation_gradient(run, op)
-    biases = run.parameter_gradient(op, 1)
-    run.driver.launch(
-        kernel_name("column_sums", run.dtype), -(-biases.columns // WARP), biases.address,
-        run.sums(op), run.n_sums[op.index], biases.columns, int(run.accumulate),
-    )  # fmt: skip
+    column_sums(run, op, 1)
     run.product(
         run.parameter_gradient(op, 0), run.value(op.x).T, run.gradient(op.y),
         accumulate=run.accumulate,
     )  # fmt: skip
+
+
+# ---- layer norm: y = activation(gamma z + beta), z = x with mean 0 and variance 1 -----------
+
+
+def layer_norm_forward(run, op):
+    x, y = run.value(op.x), run.value(op.y)
+    shape = grid(run.n, y.columns, WARP)
+    run.driver.launch(
+        kernel_name("layer_norm", formula(op.activation), run.dtype), shape.blocks, y.address,
+        x.address, run.parameter(op, 0).address, run.parameter(op, 1).address, run.n, y.columns,
+        y.stride, x.stride, shape.lanes, op.attributes[0],
+    )  # fmt: skip
+
+
+def layer_norm_backward(run, op):
+    """dy = dy activation'(y), then dx, then dy = dy z"""
+    activation_gradient(run, op)
+    x, dy = run.value(op.x), run.gradient(op.y)
+    dx = run.gradient(op.x).address if op.x.grad_offset >= 0 else 0
+    shape = grid(run.n, dy.columns, WARP)
+    run.driver.launch(
+        kernel_name("layer_norm_gradient", run.dtype), shape.blocks, dx, dy.address, x.address,
+        run.parameter(op, 0).address, run.n, dy.columns, x.stride, dy.stride, shape.lanes,
+        op.attributes[0], int(op.x.accumulate),
+    )  # fmt: skip
+    run.gradient_ready()
+
+
+def layer_norm_gradient(run, op):
+    """dbeta = sum of dy, dgamma = sum of dy z"""
+    column_sums(run, op, 1)
+    activation_gradient(run, op, Activation.IDENTITY, place=1)
+    column_sums(run, op, 0, place=1)
 
 
 # ---- dropout: y = x / (1 - rate) or 0, the same numbers forward and backward ----------------
@@ -176,15 +216,20 @@ def loss_backward(run, op):
 
 
 class Kernels(NamedTuple):
-    """Of one opcode, by role; the gradient is None if it has no parameters."""
+    """Of one opcode, by role; the gradient is None if it has no parameters.
+
+    ``n_sums`` says of how many gradients it keeps column sums.
+    """
 
     forward: object
     backward: object
     gradient: object = None
+    n_sums: int = 0
 
 
 TABLE = {
-    Opcode.DENSE: Kernels(dense_forward, dense_backward, dense_gradient),
+    Opcode.DENSE: Kernels(dense_forward, dense_backward, dense_gradient, 1),
+    Opcode.LAYER_NORM: Kernels(layer_norm_forward, layer_norm_backward, layer_norm_gradient, 2),
     Opcode.DROPOUT: Kernels(dropout_forward, dropout_backward),
     **dict.fromkeys(
         (Opcode.SOFTMAX_LOG_LOSS, *ELEMENTWISE_LOSSES), Kernels(loss_forward, loss_backward)

@@ -159,9 +159,8 @@ def lower_for_gpu(program, phase=Phase.TRAIN):
             bool((program.segments["frozen"][row["segments"][row["segments"] >= 0]] == 0).any()),
         )  # fmt: skip
         ops.append(op)
-        if TABLE[op.opcode].gradient is not None:
-            offsets[i] = width
-            width += op.y.width
+        offsets[i] = width
+        width += TABLE[op.opcode].n_sums * op.y.width
     segments = tuple(
         (int(s["offset"]), int(s["rows"]), int(s["columns"])) for s in program.segments
     )

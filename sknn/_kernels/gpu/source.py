@@ -8,7 +8,7 @@ import numpy as np
 
 from sknn._kernels.ops import Activation, Opcode, Optimizer
 
-FILES = ("activation.cu", "dropout.cu", "gather.cu", "loss.cu", "optimizer.cu")
+FILES = ("activation.cu", "dropout.cu", "gather.cu", "loss.cu", "norm.cu", "optimizer.cu")
 HERE = Path(__file__).parent
 # threads of a block, as many as device.h says at most
 THREADS = 256
@@ -69,10 +69,11 @@ def kernel_names(dtype):
         *(
             kernel_name(kernel, formula(activation), dtype)
             for activation in Activation
-            for kernel in ("bias_activation", "activation", "activation_gradient")
+            for kernel in ("bias_activation", "activation", "activation_gradient", "layer_norm")
         ),
         kernel_name("column_sums", dtype),
         kernel_name("dropout", dtype),
+        kernel_name("layer_norm_gradient", dtype),
         *(kernel_name("elementwise_loss", formula(loss), dtype) for loss in ELEMENTWISE_LOSSES),
         kernel_name("softmax_log_loss", dtype),
         *(kernel_name("gather", from_, dtype) for from_ in C_TYPES),
