@@ -5,8 +5,8 @@ BIN = $(VENV)/bin
 SOURCES = setup.py $(filter-out %_v2.pyx %_v3.pyx %_v4.pyx %_generic.pyx, \
           $(shell find sknn -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h'))
 JOBS = $(shell getconf _NPROCESSORS_ONLN)
-# setuptools warns of every editable install
-INSTALL = PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
+# setuptools warns of every editable install, and would compile all again for it
+INSTALL = PYTHONWARNINGS=ignore SKNN_BUILT=1 $(BIN)/python -m pip install --quiet
 
 .PHONY: build demo test test-slow tsan asan lint bench clean
 

@@ -75,14 +75,19 @@ def cythonized(extensions):
     )
 
 
-if __name__ == "__main__":  # benchmarks/bench_kernels.py builds kernels in the same way
-    setup(
-        ext_modules=cythonized(
-            [
-                extension(KERNELS / "ops.pyx"),
-                extension(KERNELS / "cpu" / "executor.pyx"),
-                *variants(KERNELS / "cpu" / "kernels.pyx"),
-                *variants(KERNELS / "cpu" / "perceptron.pyx"),
-            ]
-        )
+def all_extensions():
+    """None where SKNN_BUILT says that they were built in place."""
+    if "SKNN_BUILT" in os.environ:
+        return []
+    return cythonized(
+        [
+            extension(KERNELS / "ops.pyx"),
+            extension(KERNELS / "cpu" / "executor.pyx"),
+            *variants(KERNELS / "cpu" / "kernels.pyx"),
+            *variants(KERNELS / "cpu" / "perceptron.pyx"),
+        ]
     )
+
+
+if __name__ == "__main__":  # benchmarks/bench_kernels.py builds kernels in the same way
+    setup(ext_modules=all_extensions())
