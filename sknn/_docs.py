@@ -93,7 +93,9 @@ n_threads : int or None, default=None
     Threads of a fit or a prediction. None takes as many as the work is worth, at most
     the cores this process may use. Results are the same from run to run for the same
     number of threads, and differ by rounding between numbers.
+"""
 
+DEVICE = """
 device : {'cpu', 'cuda', 'cuda:N'} or None, default=None
     Where the network trains and predicts: on the CPU, on the first GPU of NVIDIA, or on
     GPU N. None follows X: a CuPy array trains on its GPU, all else on the CPU. A GPU needs
@@ -118,6 +120,52 @@ INPUT_SHAPE = """
 input_shape : tuple of int or None, default=None
     (height, width, channels), (length, channels) or (features,) of a sample; None takes it
     from X. With it, X may have its samples flattened.
+"""
+
+CONVOLUTIONS = """
+kernel_size : int or tuple of int, default=3
+    Pixels that a filter reads along each axis.
+
+strides : int or tuple of int, default=1
+    Pixels from one place of a filter to the next.
+
+padding : {'same', 'valid'}, default='same'
+    'same' puts zeros around the maps, so that a stride of 1 keeps their size.
+
+pooling : {'max', 'average'} or None, default='max'
+    What is taken of each window of ``pool_size`` pixels.
+
+pool_size : int or tuple of int, default=2
+    Pixels of a window along each axis; a window is never larger than the map, so that
+    short signals and small images keep one position.
+
+hidden_layer_sizes : tuple of int, default=(128,)
+    Units of the dense layers after the convolutions.
+
+activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
+    What hidden layers apply to their sums.
+
+normalization : {'batch', 'layer'} or None, default=None
+    What is done to the sums of hidden layers before their activation. 'batch' lets deep
+    networks learn faster and at higher learning rates.
+
+dropout : float or list of float, default=0.0
+    Share of the outputs of a dense layer that is 0 at random in a training step: one rate
+    for all or one for each.
+
+residual : bool, default=False
+    Whether each convolution is followed by a second one, and the input of both is added to
+    what they make. It lets deep networks learn; normalise with it.
+
+global_pooling : bool, default=False
+    Whether the dense layers read the mean of each map rather than all pixels: far fewer
+    parameters, and no matter where in the image something is.
+"""
+
+LOSS = """
+loss : {'squared_error', 'poisson'}, default='squared_error'
+    What is minimised: half the mean squared error, or half the Poisson deviance, which
+    predicts ``exp`` of the outputs and takes no negative targets.
 """
 
 TRANSFER = """
@@ -192,6 +240,9 @@ validation_scores_ : list of float or None
 
 SHARED = {
     "training": TRAINING,
+    "device": DEVICE,
+    "convolutions": CONVOLUTIONS,
+    "loss": LOSS,
     "class_weight": CLASS_WEIGHT,
     "input_shape": INPUT_SHAPE,
     "transfer": TRANSFER,

@@ -72,49 +72,15 @@ class ConvClassifier(_Convolutional, Classifier):
     filters : tuple of int, default=(32, 64)
         Channels of each convolution. After each comes a pooling.
 
-    kernel_size : int or tuple of int, default=3
-        Pixels that a filter reads along each axis.
-
-    strides : int or tuple of int, default=1
-        Pixels from one place of a filter to the next.
-
-    padding : {'same', 'valid'}, default='same'
-        'same' puts zeros around the maps, so that a stride of 1 keeps their size.
-
-    pooling : {'max', 'average'} or None, default='max'
-        What is taken of each window of ``pool_size`` pixels.
-
-    pool_size : int or tuple of int, default=2
-        Pixels of a window along each axis; a window is never larger than the map, so that
-        short signals and small images keep one position.
-
-    hidden_layer_sizes : tuple of int, default=(128,)
-        Units of the dense layers after the convolutions.
-
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
-        What hidden layers apply to their sums.
-
-    normalization : {'batch', 'layer'} or None, default=None
-        What is done to the sums of hidden layers before their activation. 'batch' lets deep
-        networks learn faster and at higher learning rates.
-
-    dropout : float or list of float, default=0.0
-        Share of the outputs of a dense layer that is 0 at random in a training step: one rate
-        for all or one for each.
-
-    residual : bool, default=False
-        Whether each convolution is followed by a second one, and the input of both is added to
-        what they make. It lets deep networks learn; normalise with it.
-
-    global_pooling : bool, default=False
-        Whether the dense layers read the mean of each map rather than all pixels: far fewer
-        parameters, and no matter where in the image something is.
+    {convolutions}
 
     {input_shape}
 
     {training}
 
     {class_weight}
+
+    {device}
 
     {transfer}
 
@@ -257,51 +223,15 @@ class ConvRegressor(_Convolutional, Regressor):
     filters : tuple of int, default=(32, 64)
         Channels of each convolution. After each comes a pooling.
 
-    kernel_size : int or tuple of int, default=3
-        Pixels that a filter reads along each axis.
-
-    strides : int or tuple of int, default=1
-        Pixels from one place of a filter to the next.
-
-    padding : {'same', 'valid'}, default='same'
-        'same' puts zeros around the maps, so that a stride of 1 keeps their size.
-
-    pooling : {'max', 'average'} or None, default='max'
-        What is taken of each window of ``pool_size`` pixels.
-
-    pool_size : int or tuple of int, default=2
-        Pixels of a window along each axis; a window is never larger than the map, so that
-        short signals and small images keep one position.
-
-    hidden_layer_sizes : tuple of int, default=(128,)
-        Units of the dense layers after the convolutions.
-
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
-        What hidden layers apply to their sums.
-
-    normalization : {'batch', 'layer'} or None, default=None
-        What is done to the sums of hidden layers before their activation. 'batch' lets deep
-        networks learn faster and at higher learning rates.
-
-    dropout : float or list of float, default=0.0
-        Share of the outputs of a dense layer that is 0 at random in a training step: one rate
-        for all or one for each.
-
-    residual : bool, default=False
-        Whether each convolution is followed by a second one, and the input of both is added to
-        what they make. It lets deep networks learn; normalise with it.
-
-    global_pooling : bool, default=False
-        Whether the dense layers read the mean of each map rather than all pixels: far fewer
-        parameters, and no matter where in the image something is.
+    {convolutions}
 
     {input_shape}
 
-    loss : {'squared_error', 'poisson'}, default='squared_error'
-        What is minimised: half the mean squared error, or half the Poisson deviance, which
-        predicts ``exp`` of the outputs and takes no negative targets.
+    {loss}
 
     {training}
+
+    {device}
 
     {transfer}
 

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from sknn import losses
 from sknn._base import BaseNetwork
 from sknn._compat import Interval, StrOptions
+from sknn._docs import documented
 from sknn._supervised import Classifier, Regressor
 from sknn._validation import check_dropout, check_hidden_layer_sizes
 from sknn.architectures import NORMALIZATIONS, block
@@ -64,6 +65,7 @@ class _Perceptron(BaseNetwork):
         return tags
 
 
+@documented
 class MLPClassifier(_Perceptron, Classifier):
     """Multilayer perceptron for classification.
 
@@ -197,17 +199,7 @@ class MLPClassifier(_Perceptron, Classifier):
           minibatch's), and so does a minibatch of one sample. Not for ``solver='lbfgs'``.
         - 'layer': the same over the units of the layer, sample by sample [5]_.
 
-    device : {'cpu', 'cuda', 'cuda:N'} or None, default=None
-        Where the network trains and predicts: on the CPU, on the first GPU of NVIDIA, or on
-        GPU N. None follows X: a CuPy array trains on its GPU, all else on the CPU. A GPU needs
-        CuPy (``pip install 'sknn[cuda13]'`` or ``'sknn[cuda12]'``). Fitted attributes are NumPy
-        arrays, and a model trained on a GPU predicts on a machine without one. Sparse X trains
-        on the CPU.
-
-    matmul_precision : {'float32', 'tf32', 'bfloat16'}, default='float32'
-        How matrix products are computed on a GPU when computing in float32: in full, or with
-        factors rounded to 11 ('tf32') or 8 bits ('bfloat16') and sums in float32, which is
-        several times as fast. The weights stay float32.
+    {device}
 
     Attributes
     ----------
@@ -363,6 +355,7 @@ class MLPClassifier(_Perceptron, Classifier):
         )
 
 
+@documented
 class MLPRegressor(_Perceptron, Regressor):
     """Multilayer perceptron for regression.
 
@@ -495,17 +488,7 @@ class MLPRegressor(_Perceptron, Regressor):
           minibatch's), and so does a minibatch of one sample. Not for ``solver='lbfgs'``.
         - 'layer': the same over the units of the layer, sample by sample [5]_.
 
-    device : {'cpu', 'cuda', 'cuda:N'} or None, default=None
-        Where the network trains and predicts: on the CPU, on the first GPU of NVIDIA, or on
-        GPU N. None follows X: a CuPy array trains on its GPU, all else on the CPU. A GPU needs
-        CuPy (``pip install 'sknn[cuda13]'`` or ``'sknn[cuda12]'``). Fitted attributes are NumPy
-        arrays, and a model trained on a GPU predicts on a machine without one. Sparse X trains
-        on the CPU.
-
-    matmul_precision : {'float32', 'tf32', 'bfloat16'}, default='float32'
-        How matrix products are computed on a GPU when computing in float32: in full, or with
-        factors rounded to 11 ('tf32') or 8 bits ('bfloat16') and sums in float32, which is
-        several times as fast. The weights stay float32.
+    {device}
 
     Attributes
     ----------

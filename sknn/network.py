@@ -47,6 +47,8 @@ class NetworkClassifier(_Network, Classifier):
 
     {class_weight}
 
+    {device}
+
     {transfer}
 
     Attributes
@@ -180,13 +182,13 @@ class NetworkRegressor(_Network, Regressor):
         'output', is appended. Layers without a name are called after their kind and number,
         such as 'conv1'. Names reach the parameters of layers: ``conv1__filters``.
 
-    loss : {'squared_error', 'poisson'}, default='squared_error'
-        What is minimised: half the mean squared error, or half the Poisson deviance, which
-        predicts ``exp`` of the outputs and takes no negative targets.
+    {loss}
 
     {input_shape}
 
     {training}
+
+    {device}
 
     {transfer}
 
