@@ -13,12 +13,11 @@ from numbers import Integral, Real
 from sklearn.base import BaseEstimator
 
 from sknn._kernels.ops import Activation as ActivationEnum
-from sknn._kernels.ops import Opcode, Phase
+from sknn._kernels.ops import Opcode, Phase, Statistic
 from sknn._program import Builder, as_table, round_up, shape_of, size_of, slice_channels
 
 # option name -> enumeration
 ACTIVATIONS = {activation.name.lower(): activation for activation in ActivationEnum}
-N_STATISTICS = 10  # vectors that a thread keeps for a batch normalisation, see norm.pxi
 LARGEST_WINDOW = 255  # elements of a maximum's window: their number is kept in a byte
 
 
@@ -426,7 +425,7 @@ class BatchNorm(Layer):
             ],
             sync=1,
             state=builder.state([0.0] * width + [1.0] * width),
-            statistics=builder.statistics(N_STATISTICS * width),
+            statistics=builder.statistics(Statistic.N_STATISTICS * width),
             workspace=4 * width,
         )  # fmt: skip
 

@@ -138,6 +138,22 @@ cdef packed struct Op:
     int32_t algorithm                       # Algorithm
 
 
+# Vectors that a thread has for a batch normalisation, each as long as the channels rounded up.
+cpdef enum Statistic:
+    WEIGHT              # its first number: of all pixels
+    MEAN
+    DEVIATIONS          # sums of squared ones
+    GRADIENT_SUM
+    PRODUCT_SUM         # of the gradient and the normalised x
+    # those that only this thread reads
+    BATCH_MEAN
+    BATCH_INVERSE       # 1 / sqrt(variance + epsilon)
+    SCRATCH_1
+    SCRATCH_2
+    SCRATCH_3
+    N_STATISTICS
+
+
 # A named part of the flat vector of parameters, rows x columns.
 cdef packed struct Segment:
     int64_t offset

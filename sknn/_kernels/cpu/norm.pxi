@@ -6,7 +6,7 @@ epsilon. The variance is the biased one.
 BATCH_NORM takes the statistics of a channel over all pixels of the minibatch, weighted by the
 sample weights, and moves running ones towards them by attributes[1]; these take their place in
 predictions and in a minibatch of one sample. State: running means, running variances. Each
-thread has a block of statistics, of which others read the first six vectors.
+thread has a block of statistics: the vectors that `Statistic` names.
 """
 
 cdef extern from "norm.h" namespace "sknn" nogil:
@@ -22,22 +22,6 @@ cdef extern from "norm.h" namespace "sknn" nogil:
     void layer_norm[T](T*, const T*, const T*, Py_ssize_t, Py_ssize_t, T)
     void layer_norm_gradient[T](T*, const T*, const T*, const T*, Py_ssize_t, Py_ssize_t, T, bint)
     void add_gamma_gradient[T](T*, const T*, const T*, Py_ssize_t, Py_ssize_t, T)
-
-
-# Vectors of a thread's statistics, each as long as the channels rounded up.
-cdef enum Statistic:
-    WEIGHT              # its first number: of all pixels
-    MEAN
-    DEVIATIONS          # sums of squared ones
-    GRADIENT_SUM
-    PRODUCT_SUM         # of the gradient and the normalised x
-    # those that only this thread reads
-    BATCH_MEAN
-    BATCH_INVERSE       # 1 / sqrt(variance + epsilon)
-    SCRATCH_1
-    SCRATCH_2
-    SCRATCH_3
-    N_STATISTICS
 
 
 cdef inline int64_t padded(const Op* op) noexcept nogil:
