@@ -48,6 +48,7 @@ def lower_for_cpu(program, sparse=False, phase=Phase.TRAIN, fold=False):
         choose_algorithm(ops[i])
     if sparse:
         _read_csr(ops)
+    gate_gradients(ops)
     workspace = int(ops["workspace"].max())
     program = replace(program, ops=ops, sparse=sparse, workspace=workspace)
     return place_values(program, share=phase == Phase.PREDICT)
@@ -131,6 +132,21 @@ def fuse_activations(program):
                 before["activation"] = ops[i]["activation"]
                 gone[i] = True
     return without_rows(replace(program, ops=ops), gone)
+
+
+def gate_gradients(ops):
+    """Have a dense layer multiply by the derivative of the rectifier before it, in place.
+
+    It does that to the gradient it makes while that is in registers; the layer before does not.
+    """
+    for i in np.flatnonzero(ops["opcode"] == Opcode.DENSE):
+        x = ops[i]["inputs"][0]
+        before = _sole_writer(ops, x)
+        if before is None or before["opcode"] not in (Opcode.DENSE, Opcode.DENSE_CSR):
+            continue
+        y = before["outputs"][0]
+        if before["activation"] == Activation.RELU and x["channels"] == y["channels"]:
+            x["gated"] = y["gated"] = True
 
 
 def _sole_writer(ops, x):

@@ -6,6 +6,7 @@ import pytest
 from sknn import losses
 from sknn._kernels.ops import Activation, Algorithm, Arena, ConvDim, Opcode, Phase
 from sknn._lowering import lower_for_cpu
+from sknn.layers import Activation as ActivationLayer
 from sknn.layers import Concatenate, Conv, Dense, MaxPool, Residual, sequential
 
 
@@ -47,6 +48,19 @@ def test_an_output_that_others_read_stays():
     program = lowered((1, 1, 4), Conv(4), Residual([Conv(4)]))
     assert opcodes(program).count("CONV") == 2
     assert "ADD" in opcodes(program)
+
+
+def test_the_derivative_of_a_rectifier_is_taken_by_the_layer_behind():
+    def gated(*layers):
+        ops = lowered((1, 1, 4), *layers).ops
+        dense = ops["opcode"] == Opcode.DENSE
+        return [ops[side]["gated"][dense, 0].tolist() for side in ("inputs", "outputs")]
+
+    relu, tanh = Dense(5, activation="relu"), Dense(5, activation="tanh")
+    assert gated(relu, tanh, relu) == [[0, 1, 0, 1], [1, 0, 1, 0]]
+    # nor where others read what the rectifier wrote, or it is no layer's own
+    assert gated(relu, Residual([Dense(5)])) == [[0, 0, 0], [0, 0, 0]]
+    assert gated(Residual([Dense(4)]), ActivationLayer("relu")) == [[0, 0], [0, 0]]
 
 
 def test_the_algorithm():

@@ -92,7 +92,7 @@ cdef packed struct Operand:
     int64_t sample_stride   # elements from one sample to the next
     int64_t grad_offset     # of its gradient, like offset; -1: none wanted
     int32_t accumulate      # add to the gradient rather than overwrite it
-    int32_t reserved
+    int32_t gated           # made by a rectifier, whose derivative is in the gradient already
 
 
 # Integers of a convolution, Op.dims.

@@ -25,7 +25,7 @@ OPERAND_DTYPE = np.dtype([
     ("arena", "i4"), ("element_type", "i4"), ("offset", "i8"), ("start", "i8"),
     ("height", "i4"), ("width", "i4"), ("channels", "i4"), ("border", "i4"),
     ("pixel_stride", "i8"), ("row_stride", "i8"), ("sample_stride", "i8"),
-    ("grad_offset", "i8"), ("accumulate", "i4"), ("reserved", "i4"),
+    ("grad_offset", "i8"), ("accumulate", "i4"), ("gated", "i4"),
 ])
 
 OP_DTYPE = np.dtype([

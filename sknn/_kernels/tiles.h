@@ -47,7 +47,8 @@ template<class T> struct Factor {
     const T* data = nullptr;
     ptrdiff_t row = 0, column = 0;
     Factor() = default;
-    Factor(const T* data, ptrdiff_t row, ptrdiff_t column) : data(data), row(row), column(column) {}
+    Factor(const T* data, ptrdiff_t row, ptrdiff_t column)
+        : data(data), row(row), column(column) {}
     const T* at(ptrdiff_t i, ptrdiff_t j) const { return data + i * row + j * column; }
 };
 
@@ -84,16 +85,36 @@ template<class T> inline VectorOf<T> load(const T* x, ptrdiff_t n) {
 #endif
 }
 
+// What a product does to its result while that is in registers.
+template<class T> struct ProductEpilogue {
+    const T* bias = nullptr;    // (m,), added to each row
+    bool rectify = false;
+    // what a rectifier wrote, placed as c: where it is zero, so is c
+    const T* gate = nullptr;
+    bool is_empty() const { return !bias && !rectify && !gate; }
+    void advance(ptrdiff_t columns) {
+        if (bias) bias += columns;
+        if (gate) gate += columns;
+    }
+};
+
 // c = a b, or added to it           a (ROWS, k), b (k, vectors), c (ROWS, columns)
-template<class T, int ROWS, int VECTORS> __attribute__((noinline))
+template<class T, int ROWS, int VECTORS> inline __attribute__((always_inline))
 void tile(ptrdiff_t k, Factor<T> a, const T* __restrict b, ptrdiff_t ldb, T* __restrict c,
-          ptrdiff_t ldc, ptrdiff_t columns, bool accumulate) {
+          ptrdiff_t ldc, ptrdiff_t columns, bool accumulate, const ProductEpilogue<T>& epilogue) {
     constexpr int LANES = Vector<T>::lanes;
+    // all vectors are whole but the last
+    const ptrdiff_t last = columns - (VECTORS - 1) * LANES;
+    const auto is_whole = [=](int v) { return v + 1 < VECTORS || last == LANES; };
+    const auto read = [=](const T* x, int v) { return is_whole(v) ? load(x) : load(x, last); };
     VectorOf<T> sum[ROWS][VECTORS];
-#pragma GCC unroll 16
-    for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; ++v) sum[i][v] = VectorOf<T>{};
+    for (int v = 0; v < VECTORS; ++v) {
+        const VectorOf<T> start = epilogue.bias ? read(epilogue.bias + v * LANES, v)
+                                                : VectorOf<T>{};
+#pragma GCC unroll 16
+        for (int i = 0; i < ROWS; ++i) sum[i][v] = start;
+    }
     if (k > 64)         // c may be far, and there is time to fetch it
         for (int i = 0; i < ROWS; ++i)
             for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(c + i * ldc + v * LANES, 1);
@@ -110,32 +131,61 @@ void tile(ptrdiff_t k, Factor<T> a, const T* __restrict b, ptrdiff_t ldb, T* __r
             for (int v = 0; v < VECTORS; ++v)
                 sum[i][v] += (i < HALF ? x[i * a.row] : y[(i - HALF) * a.row]) * w[v];
     }
-    // all vectors are whole but the last
-    const ptrdiff_t last = columns - (VECTORS - 1) * LANES;
+    if (accumulate) {
+#pragma GCC unroll 16
+        for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; ++v) sum[i][v] += read(c + i * ldc + v * LANES, v);
+    }
+    if (epilogue.rectify) {
+#pragma GCC unroll 16
+        for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; ++v)
+                sum[i][v] = sum[i][v] < T(0) ? VectorOf<T>{} : sum[i][v];
+    }
+    if (epilogue.gate) {
+#pragma GCC unroll 16
+        for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; ++v) {
+                const VectorOf<T> y = read(epilogue.gate + i * ldc + v * LANES, v);
+                sum[i][v] = y == T(0) ? VectorOf<T>{} : sum[i][v];
+            }
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; ++v) {
             T* out = c + i * ldc + v * LANES;
-            if (v + 1 < VECTORS || last == LANES)
-                store(out, accumulate ? load(out) + sum[i][v] : sum[i][v]);
-            else
-                store(out, accumulate ? load(out, last) + sum[i][v] : sum[i][v], last);
+            if (is_whole(v)) store(out, sum[i][v]);
+            else store(out, sum[i][v], last);
         }
 }
 
-template<class T>
-using Tile = void (*)(ptrdiff_t, Factor<T>, const T*, ptrdiff_t, T*, ptrdiff_t, ptrdiff_t, bool);
-
-template<class T, int VECTORS, int... I>
-Tile<T> tile_of_rows(int rows, std::integer_sequence<int, I...>) {
-    static constexpr Tile<T> TILES[] = {tile<T, I + 1, VECTORS>...};
-    return TILES[rows - 1];
+// The same for any number of columns, tile by tile: b is in panels, which begin `step` apart.
+template<class T, int ROWS> __attribute__((noinline))
+void strip(ptrdiff_t k, Factor<T> a, const T* b, ptrdiff_t ldb, ptrdiff_t step, T* c,
+           ptrdiff_t ldc, ptrdiff_t columns, bool accumulate, ProductEpilogue<T> epilogue) {
+    constexpr int LANES = Vector<T>::lanes, WIDTH = TILE_VECTORS * LANES;
+    for (; columns > LANES; columns -= WIDTH, b += step, c += WIDTH, epilogue.advance(WIDTH))
+        tile<T, ROWS, TILE_VECTORS>(k, a, b, ldb, c, ldc, columns < WIDTH ? columns : WIDTH,
+                                    accumulate, epilogue);
+    if (columns > 0) tile<T, ROWS, 1>(k, a, b, ldb, c, ldc, columns, accumulate, epilogue);
 }
 
-template<class T> Tile<T> choose_tile(int rows, int vectors) {
-    constexpr std::make_integer_sequence<int, TILE_ROWS> all;
-    return vectors == 1 ? tile_of_rows<T, 1>(rows, all) : tile_of_rows<T, TILE_VECTORS>(rows, all);
+template<class T>
+using Strip = void (*)(ptrdiff_t, Factor<T>, const T*, ptrdiff_t, ptrdiff_t, T*, ptrdiff_t,
+                       ptrdiff_t, bool, ProductEpilogue<T>);
+
+template<class T, int... I> Strip<T> strip_of(ptrdiff_t rows, std::integer_sequence<int, I...>) {
+    static constexpr Strip<T> STRIPS[] = {strip<T, I + 1>...};
+    return STRIPS[rows - 1];
+}
+
+// for at most TILE_ROWS rows
+template<class T> Strip<T> choose_strip(ptrdiff_t rows) {
+    return strip_of<T>(rows, std::make_integer_sequence<int, TILE_ROWS>());
 }
 
 // out = in', or added to it         in (n, m) of at most LANES rows and columns, in registers:
@@ -212,8 +262,9 @@ void pack_left(T* __restrict out, Factor<T> a, ptrdiff_t rows, ptrdiff_t k) {
 // c = a b, or added to it           a (n, k), b (k, m), c (n, m) with ldc elements from row to
 // row, b has rows or columns in one piece, scratch has SCRATCH_BYTES
 template<class T>
-void direct_product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, ptrdiff_t n, ptrdiff_t m,
-             ptrdiff_t k, bool accumulate, void* scratch) {
+void direct_product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, ptrdiff_t n,
+                    ptrdiff_t m, ptrdiff_t k, bool accumulate,
+                    const ProductEpilogue<T>& epilogue, void* scratch) {
     constexpr ptrdiff_t LANES = Vector<T>::lanes, WIDTH = TILE_VECTORS * LANES;
     constexpr ptrdiff_t DEPTH = PANEL_BYTES / (WIDTH * sizeof(T));
     constexpr ptrdiff_t COLUMNS = PACKED_BYTES / (DEPTH * sizeof(T)) / WIDTH * WIDTH;
@@ -231,23 +282,26 @@ void direct_product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, pt
             const Factor<T> rest{b.at(begin, first + whole), b.row, b.column};
             if (b.column == 1) pack(packed, rest, depth, columns - whole);
             else pack_transposed(packed, rest, depth, columns - whole);
-            for (ptrdiff_t block = 0; block < blocks; ++block) {
-                const ptrdiff_t i = n * block / blocks, rows = n * (block + 1) / blocks - i;
-                const Tile<T> wide = choose_tile<T>(rows, TILE_VECTORS);
+            const bool is_last = part + 1 == parts;
+            for (ptrdiff_t i = 0, rows, block = 0; block < blocks; i += rows, ++block) {
+                rows = n / blocks + (block < n % blocks);
+                const Strip<T> strip = choose_strip<T>(rows);
                 Factor<T> block_a{a.at(i, begin), a.row, a.column};
                 if (!a_in_place) {
                     pack_left(left, block_a, rows, depth);
                     block_a = {left, 1, rows};
                 }
                 T* out = c + i * ldc + first;
-                for (ptrdiff_t j = 0; j < columns; j += WIDTH) {
-                    const ptrdiff_t width = columns - j < WIDTH ? columns - j : WIDTH;
-                    const Tile<T> tile = width > LANES ? wide : choose_tile<T>(rows, 1);
-                    const T* panel = j < whole ? b.at(begin, first + j)
-                                               : packed + (j - whole) * depth;
-                    tile(depth, block_a, panel, j < whole ? b.row : WIDTH, out + j, ldc, width,
-                         accumulate || part > 0);
-                }
+                ProductEpilogue<T> here;
+                if (part == 0 && epilogue.bias) here.bias = epilogue.bias + first;
+                if (is_last && epilogue.gate) here.gate = epilogue.gate + (out - c);
+                here.rectify = is_last && epilogue.rectify;
+                if (whole > 0)
+                    strip(depth, block_a, b.at(begin, first), b.row, WIDTH, out, ldc, whole,
+                          accumulate || part > 0, here);
+                here.advance(whole);
+                strip(depth, block_a, packed, WIDTH, WIDTH * depth, out + whole, ldc,
+                      columns - whole, accumulate || part > 0, here);
             }
         }
     }
@@ -256,17 +310,18 @@ void direct_product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, pt
 // The same; where c is narrow and b' would fill vectors better, as c' = b' a'.
 template<class T>
 void product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, ptrdiff_t n, ptrdiff_t m,
-             ptrdiff_t k, bool accumulate, void* scratch) {
+             ptrdiff_t k, bool accumulate, const ProductEpilogue<T>& epilogue, void* scratch) {
     constexpr ptrdiff_t LANES = Vector<T>::lanes, N = 16 * LANES;
-    if (m > LANES || n < 2 * LANES || a.row != 1) {
-        direct_product(c, ldc, a, b, n, m, k, accumulate, scratch);
+    if (m > LANES || n < 2 * LANES || a.row != 1 || !epilogue.is_empty()) {
+        direct_product(c, ldc, a, b, n, m, k, accumulate, epilogue, scratch);
         return;
     }
     T transposed[LANES * N];
     for (ptrdiff_t first = 0; first < n; first += N) {
         const ptrdiff_t rows = n - first < N ? n - first : N;
         direct_product(transposed, N, Factor<T>{b.data, b.column, b.row},
-                       Factor<T>{a.at(first, 0), a.column, a.row}, m, rows, k, false, scratch);
+                       Factor<T>{a.at(first, 0), a.column, a.row}, m, rows, k, false, epilogue,
+                       scratch);
         for (ptrdiff_t i = 0; i < rows; i += LANES)
             transpose(c + (first + i) * ldc, ldc, transposed + i, N, m,
                       rows - i < LANES ? rows - i : LANES, accumulate);

@@ -254,9 +254,8 @@ void multiply_panels(T* c, Factor<T> a, const T* b, ptrdiff_t b_row, ptrdiff_t n
         const ptrdiff_t row = b_row ? b_row : panel_width<T>(j, m);
         for (ptrdiff_t block = 0, i = 0; block < blocks.n; i += blocks.size(block++)) {
             const ptrdiff_t rows = blocks.size(block);
-            choose_tile<T>(static_cast<int>(rows), columns > LANES ? TILE_VECTORS : 1)(
-                k, Factor<T>{a.at(i, 0), a.row, a.column}, panel, row, c + i * m + j, m, columns,
-                accumulate);
+            choose_strip<T>(rows)(k, Factor<T>{a.at(i, 0), a.row, a.column}, panel, row, 0,
+                                  c + i * m + j, m, columns, accumulate, {});
         }
     }
 }

@@ -51,6 +51,32 @@ def test_any_shape(dtype, n, m, k, a_by_columns, b_by_columns, accumulate, gap):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(
+    shape=st.sampled_from(WIDE) | st.tuples(*[st.sampled_from(SIZES)] * 3),
+    rectify=st.booleans(),
+    gated=st.booleans(),
+    gap=st.sampled_from([0, 1, 16]),
+    a_by_columns=st.booleans(),
+)
+def test_epilogue(dtype, shape, rectify, gated, gap, a_by_columns):
+    (n, m, k), memory, rng = shape, GuardedMemory(), np.random.default_rng(0)
+    a, _ = factor(memory, n, k, a_by_columns, gap, rng, dtype)
+    b, _ = factor(memory, k, m, False, gap, rng, dtype)
+    c, between = factor(memory, n, m, False, gap, rng, dtype)
+    gate, _ = factor(memory, n, m, False, gap, rng, dtype)
+    np.maximum(gate, 0, out=gate)
+    bias = memory.allocate(m, np.dtype(dtype))
+    bias[:] = rng.uniform(-1, 1, m)
+    expected = a.astype(float) @ b.astype(float) + bias
+    kernels.multiply(c, a, b, bias=bias, rectify=rectify, gate=gate if gated else None)
+    memory.check()
+    assert np.isnan(between).all()
+    expected = np.maximum(expected, 0) if rectify else expected
+    expected = np.where(gate > 0, expected, 0) if gated else expected
+    np.testing.assert_allclose(c, expected, rtol=0, atol=TOLERANCE[dtype] * (1 + k) ** 0.5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n, m, k", WIDE)
 @pytest.mark.parametrize("a_by_columns", [False, True])
 @pytest.mark.parametrize("b_by_columns", [False, True])

@@ -8,8 +8,8 @@ cdef extern from "elementwise.h" namespace "sknn" nogil:
     void vector_product[T](T*, const T*, const T*, Py_ssize_t, Py_ssize_t)
 
 
-# Rows that a layer takes at once, so that its activation finds them in the first-level cache;
-# more weights than this would be packed anew for each such block.
+# Rows that a layer takes at once where its activation is a pass of its own, which then finds them
+# in the first-level cache; more weights than this would be packed anew for each such block.
 cdef enum:
     BLOCK_ROWS = 56
     BLOCK_WEIGHTS = 4096
@@ -18,40 +18,58 @@ cdef enum:
 cdef void dense_forward(const Op* op, Run* run, floating* values) noexcept nogil:
     cdef const Operand* x = &op.inputs[0]
     cdef const Operand* y = &op.outputs[0]
-    cdef bint whole = <int64_t>x.channels * y.channels > BLOCK_WEIGHTS
+    cdef bint few = run.n_rows <= FEW_ROWS
+    cdef bint fused = not few and (op.activation == IDENTITY or op.activation == RELU)
+    cdef bint whole = fused or <int64_t>x.channels * y.channels > BLOCK_WEIGHTS
     cdef int64_t step = run.n_rows if whole else BLOCK_ROWS
     cdef int64_t end = run.first_row + run.n_rows
     cdef int64_t first = run.first_row
     cdef const floating* w = parameters(op, 0, run, values)
+    cdef const floating* b = parameters(op, 1, run, values)
     cdef int64_t n, i
     cdef floating* out
+    cdef ProductEpilogue[floating] epilogue
+    if fused:
+        epilogue.bias = b
+        epilogue.rectify = op.activation == RELU
     while first < end:
         n = min(step, end - first)
         out = rows(y, run, values, first)
-        if run.n_rows <= FEW_ROWS:
+        if few:
             for i in range(n):
                 vector_product(out + i * y.sample_stride, rows(x, run, values, first + i), w,
                                x.channels, y.channels)
         else:
-            product(
-                out, y.sample_stride,
+            product_with(
+                epilogue, out, y.sample_stride,
                 factor(rows(x, run, values, first), x.sample_stride, 1),
                 factor(w, y.channels, 1), n, y.channels, x.channels, False, run)
-        activation_forward(op.activation, out, parameters(op, 1, run, values), n, y.channels,
-                           y.sample_stride)
+        if not fused:
+            activation_forward(op.activation, out, b, n, y.channels, y.sample_stride)
         first += n
+
+
+cdef inline floating* gradient_of_sums(const Op* op, Run* run, floating* values) noexcept nogil:
+    """dy = dy activation'(y), unless whoever made dy has done that"""
+    cdef const Operand* y = &op.outputs[0]
+    cdef floating* dy = gradient_rows(y, run, values, run.first_row)
+    if not y.gated:
+        activation_backward(op.activation, dy, rows(y, run, values, run.first_row), run.n_rows,
+                            y.channels, y.sample_stride, y.sample_stride)
+    return dy
 
 
 cdef void dense_backward(const Op* op, Run* run, floating* values) noexcept nogil:
     """dy = dy activation'(y), then dx = dy W'"""
     cdef const Operand* x = &op.inputs[0]
     cdef const Operand* y = &op.outputs[0]
-    cdef floating* dy = gradient_rows(y, run, values, run.first_row)
-    activation_backward(op.activation, dy, rows(y, run, values, run.first_row), run.n_rows,
-                        y.channels, y.sample_stride, y.sample_stride)
+    cdef floating* dy = gradient_of_sums(op, run, values)
+    cdef ProductEpilogue[floating] epilogue
     if x.grad_offset >= 0:
-        product(
-            gradient_rows(x, run, values, run.first_row), x.sample_stride,
+        if x.gated:
+            epilogue.gate = rows(x, run, values, run.first_row)
+        product_with(
+            epilogue, gradient_rows(x, run, values, run.first_row), x.sample_stride,
             factor(dy, y.sample_stride, 1),
             factor(parameters(op, 0, run, values), 1, y.channels),
             run.n_rows, x.channels, y.channels, x.accumulate, run)

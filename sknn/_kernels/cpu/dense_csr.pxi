@@ -57,10 +57,7 @@ cdef void dense_csr_forward(const Op* op, Run* run, floating* values) noexcept n
 
 cdef void dense_csr_backward(const Op* op, Run* run, floating* values) noexcept nogil:
     """dy = dy activation'(y): sparse rows are an input of the program and have no gradient"""
-    cdef const Operand* y = &op.outputs[0]
-    activation_backward(op.activation, gradient_rows(y, run, values, run.first_row),
-                        rows(y, run, values, run.first_row), run.n_rows, y.channels,
-                        y.sample_stride, y.sample_stride)
+    gradient_of_sums(op, run, values)
 
 
 cdef void dense_csr_gradient(const Op* op, Run* run, floating* values) noexcept nogil:

@@ -8,8 +8,14 @@ cdef extern from "tiles.h" namespace "sknn" nogil:
         Factor(const T*, Py_ssize_t, Py_ssize_t)
         const T* data
         Py_ssize_t row, column
+    cppclass ProductEpilogue[T]:
+        const T* bias
+        bint rectify
+        const T* gate
+        bint is_empty()
     void tiled_product "sknn::product"[T](
-        T*, Py_ssize_t, Factor[T], Factor[T], Py_ssize_t, Py_ssize_t, Py_ssize_t, bint, void*)
+        T*, Py_ssize_t, Factor[T], Factor[T], Py_ssize_t, Py_ssize_t, Py_ssize_t, bint,
+        const ProductEpilogue[T]&, void*)
 
 
 TABLE.scratch_bytes = SCRATCH_BYTES if HAVE_TILES else 0
@@ -26,10 +32,23 @@ cdef inline void product(
     int64_t k, bint accumulate, const Run* run,
 ) noexcept nogil:
     """c = a b, or added to it: a (n, k), b (k, m), c (n, m)"""
+    cdef ProductEpilogue[floating] none
+    product_with(none, c, ldc, a, b, n, m, k, accumulate, run)
+
+
+cdef inline void product_with(
+    const ProductEpilogue[floating]& epilogue, floating* c, int64_t ldc, Factor[floating] a,
+    Factor[floating] b, int64_t n, int64_t m, int64_t k, bint accumulate, const Run* run,
+) noexcept nogil:
+    """The same, and what the epilogue does."""
     if HAVE_TILES:
-        tiled_product(c, ldc, a, b, n, m, k, accumulate, run.scratch)
-    else:
-        blas_product(c, ldc, a, b, n, m, k, accumulate)
+        tiled_product(c, ldc, a, b, n, m, k, accumulate, epilogue, run.scratch)
+        return
+    blas_product(c, ldc, a, b, n, m, k, accumulate)
+    if epilogue.bias != NULL:
+        activation_forward(RELU if epilogue.rectify else IDENTITY, c, epilogue.bias, n, m, ldc)
+    if epilogue.gate != NULL:
+        activation_backward(RELU, c, epilogue.gate, n, m, ldc, ldc)
 
 
 cdef void blas_product(
@@ -60,16 +79,23 @@ cdef Factor[floating] factor_of(array, floating* values):
     return factor(data, row, column)
 
 
-cdef void product_of(c, a, b, bint accumulate, floating* out):
+cdef void product_of(c, a, b, bint accumulate, bias, bint rectify, gate, floating* out):
     cdef Run run
+    cdef ProductEpilogue[floating] epilogue
     cdef int64_t ldc = c.strides[0] // c.itemsize, n = c.shape[0], m = c.shape[1]
     cdef int64_t k = a.shape[1]
     scratch = bytearray(SCRATCH_BYTES)
     run.scratch = <char*>scratch
-    product(out, ldc, factor_of(a, out), factor_of(b, out), n, m, k, accumulate, &run)
+    epilogue.rectify = rectify
+    if bias is not None:
+        epilogue.bias = <const floating*><size_t>bias.ctypes.data
+    if gate is not None:
+        epilogue.gate = <const floating*><size_t>gate.ctypes.data
+    product_with(epilogue, out, ldc, factor_of(a, out), factor_of(b, out), n, m, k, accumulate,
+                 &run)
 
 
-def multiply(c, a, b, bint accumulate=False):
+def multiply(c, a, b, bint accumulate=False, *, bias=None, bint rectify=False, gate=None):
     """c = a b, or added to it: what every layer calls, for those who test or time it.
 
     Parameters
@@ -79,8 +105,14 @@ def multiply(c, a, b, bint accumulate=False):
     b : ndarray of shape (k, m) of the same dtype
         Of ``a`` and ``b``, rows or columns are contiguous.
     accumulate : bool, default=False
+    bias : ndarray of shape (m,), default=None
+        Added to each row.
+    rectify : bool, default=False
+        Whether what is negative becomes zero; with a bias only.
+    gate : ndarray of shape (n, m) with the strides of c, default=None
+        Where it is zero, so is c.
     """
     if c.itemsize == sizeof(float):
-        product_of(c, a, b, accumulate, <float*><size_t>c.ctypes.data)
+        product_of(c, a, b, accumulate, bias, rectify, gate, <float*><size_t>c.ctypes.data)
     else:
-        product_of(c, a, b, accumulate, <double*><size_t>c.ctypes.data)
+        product_of(c, a, b, accumulate, bias, rectify, gate, <double*><size_t>c.ctypes.data)
