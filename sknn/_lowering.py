@@ -7,13 +7,12 @@ import numpy as np
 
 from sknn._kernels.cpu import variant
 from sknn._kernels.ops import Activation, Arena, ConvDim, Opcode, Phase
-from sknn._program import Fold
+from sknn._program import Fold, normalized_layer, sole_writer
 
 kernels = variant.load("kernels")
 
 # ops that can apply an activation to what they write
 FUSABLE = (Opcode.DENSE, Opcode.CONV, Opcode.BATCH_NORM, Opcode.LAYER_NORM, Opcode.ADD)
-LINEAR = (Opcode.DENSE, Opcode.CONV)  # what a batch normalisation can be folded into
 EVERY_SECOND_2X2 = (2, 2, 2, 2, 0, 0)  # dims of a pooling that a convolution can do itself
 
 
@@ -105,13 +104,9 @@ def fold_normalizations(program):
     ops, folds = program.ops, []
     gone = np.zeros(len(ops), dtype=bool)
     for i in np.flatnonzero(ops["opcode"] == Opcode.BATCH_NORM):
-        x, own = ops[i]["inputs"][0], ops[i]["segments"][:2]
-        before = _sole_writer(ops, x)
-        if before is None or before["opcode"] not in LINEAR:
-            continue
-        weights = before["segments"][:2]
-        same_channels = program.segments["columns"][weights[0]] == x["channels"]
-        if before["activation"] == Activation.IDENTITY and same_channels:
+        before = normalized_layer(ops, program.segments, ops[i])
+        if before is not None:
+            weights, own = before["segments"][:2], ops[i]["segments"][:2]
             epsilon = float(ops[i]["attributes"][0])
             folds.append(Fold(*weights.tolist(), *own.tolist(), int(ops[i]["state"]), epsilon))
             gone[i] = True
@@ -126,7 +121,7 @@ def fuse_activations(program):
     ops = program.ops.copy()
     gone = np.zeros(len(ops), dtype=bool)
     for i in np.flatnonzero(ops["opcode"] == Opcode.ACTIVATE):
-        before = _sole_writer(ops, ops[i]["inputs"][0])
+        before = sole_writer(ops, ops[i]["inputs"][0])
         if before is not None and before["opcode"] in FUSABLE:
             if before["activation"] == Activation.IDENTITY:
                 before["activation"] = ops[i]["activation"]
@@ -141,22 +136,12 @@ def gate_gradients(ops):
     """
     for i in np.flatnonzero(ops["opcode"] == Opcode.DENSE):
         x = ops[i]["inputs"][0]
-        before = _sole_writer(ops, x)
+        before = sole_writer(ops, x)
         if before is None or before["opcode"] not in (Opcode.DENSE, Opcode.DENSE_CSR):
             continue
         y = before["outputs"][0]
         if before["activation"] == Activation.RELU and x["channels"] == y["channels"]:
             x["gated"] = y["gated"] = True
-
-
-def _sole_writer(ops, x):
-    """The row that alone writes an operand, if nothing else reads it; or None."""
-    if x["arena"] != Arena.VALUE:
-        return None
-    inputs, outputs = ops["inputs"], ops["outputs"][:, 0]
-    reads = (inputs["arena"] == Arena.VALUE) & (inputs["offset"] == x["offset"])
-    writes = (outputs["arena"] == Arena.VALUE) & (outputs["offset"] == x["offset"])
-    return ops[np.argmax(writes)] if reads.sum() == writes.sum() == 1 else None
 
 
 def fuse_pooling(program):
@@ -170,7 +155,7 @@ def fuse_pooling(program):
         pool = ops[i]
         if tuple(pool["dims"][:6]) != EVERY_SECOND_2X2:
             continue
-        before = _sole_writer(ops, pool["inputs"][0])
+        before = sole_writer(ops, pool["inputs"][0])
         if before is not None and _can_pool(before, pool):
             before["outputs"] = pool["outputs"]
             before["dims"][ConvDim.CONV_POOL] = 2

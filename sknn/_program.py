@@ -257,6 +257,7 @@ class Builder:
                 if i >= 0:
                     op["parameters"][index] = segments["offset"][i]
                     segments["op"][i], segments["index"][i] = o, index
+        _hold_biases(ops, segments)
         _route_gradients(ops, segments)
         trained = tuple(i for i in order if not segments["frozen"][i])
         return Program(
@@ -274,6 +275,37 @@ class Builder:
             statistics_size=self.statistics_size,
             x_scale=self.x_scale,
         )
+
+
+def _hold_biases(ops, segments):
+    """Freeze biases behind which a batch normalisation takes the mean away, in place.
+
+    Their gradient is zero but for rounding, of which Adam would make steps.
+    """
+    for op in ops[ops["opcode"] == Opcode.BATCH_NORM]:
+        before = normalized_layer(ops, segments, op)
+        if before is not None:
+            segments["frozen"][before["segments"][1]] = True
+
+
+def normalized_layer(ops, segments, normalization):
+    """The row of a linear layer whose sums a batch normalisation alone reads; or None."""
+    x = normalization["inputs"][0]
+    before = sole_writer(ops, x)
+    if before is None or before["opcode"] not in (Opcode.DENSE, Opcode.CONV):
+        return None
+    same_channels = segments["columns"][before["segments"][0]] == x["channels"]
+    return before if before["activation"] == Activation.IDENTITY and same_channels else None
+
+
+def sole_writer(ops, x):
+    """The row that alone writes an operand, if nothing else reads it; or None."""
+    if x["arena"] != Arena.VALUE:
+        return None
+    inputs, outputs = ops["inputs"], ops["outputs"][:, 0]
+    reads = (inputs["arena"] == Arena.VALUE) & (inputs["offset"] == x["offset"])
+    writes = (outputs["arena"] == Arena.VALUE) & (outputs["offset"] == x["offset"])
+    return ops[np.argmax(writes)] if reads.sum() == writes.sum() == 1 else None
 
 
 def _route_gradients(ops, segments):

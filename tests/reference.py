@@ -340,9 +340,15 @@ def reported_factor(program):
 
 
 def finite_differences(program, vector, X, y, weights=None, step=1e-6, state=None):
-    """The gradient of `walk`'s loss, without the reporting factor, by central differences."""
+    """The gradient of `walk`'s loss, without the reporting factor, by central differences.
+
+    That of what is not trained is zero.
+    """
     gradient = np.zeros_like(vector)
-    for view, slope in zip(program.views(vector), program.views(gradient), strict=True):
+    views = program.views(vector), program.views(gradient), program.segments
+    for view, slope, segment in zip(*views, strict=True):
+        if segment["frozen"]:
+            continue
         for i in np.ndindex(view.shape):
             kept = view[i]
             view[i] = kept + step

@@ -7,7 +7,16 @@ from sknn import losses
 from sknn._kernels.ops import Activation, Algorithm, Arena, ConvDim, Opcode, Phase
 from sknn._lowering import lower_for_cpu
 from sknn.layers import Activation as ActivationLayer
-from sknn.layers import Concatenate, Conv, Dense, MaxPool, Residual, sequential
+from sknn.layers import (
+    BatchNorm,
+    Concatenate,
+    Conv,
+    Dense,
+    Flatten,
+    MaxPool,
+    Residual,
+    sequential,
+)
 
 
 def lowered(shape, *layers, phase=Phase.TRAIN):
@@ -61,6 +70,19 @@ def test_the_derivative_of_a_rectifier_is_taken_by_the_layer_behind():
     # nor where others read what the rectifier wrote, or it is no layer's own
     assert gated(relu, Residual([Dense(5)])) == [[0, 0, 0], [0, 0, 0]]
     assert gated(Residual([Dense(4)]), ActivationLayer("relu")) == [[0, 0], [0, 0]]
+
+
+def test_biases_that_a_batch_normalisation_takes_away_rest():
+    def frozen(*layers):
+        program = sequential((8, 8, 2), (*layers, Dense(3)), losses.SOFTMAX_LOG_LOSS)
+        names = [p.name for p in program.parameters]
+        return [names[i] for i in np.flatnonzero(program.segments["frozen"])]
+
+    assert frozen(Conv(4), BatchNorm()) == ["conv1.biases"]
+    assert frozen(Residual([Conv(2), BatchNorm()]), Conv(4), Conv(4)) == ["residual1.conv1.biases"]
+    assert frozen(Conv(4, activation="relu"), BatchNorm()) == []
+    assert frozen(Conv(4), Flatten(), BatchNorm()) == []
+    assert frozen(BatchNorm(), Conv(4)) == []
 
 
 def test_the_algorithm():
