@@ -76,6 +76,14 @@ def matrix(m, dtype):
     return array.T if m.transposed else array
 
 
+def argument(a):
+    """Of a kernel: a record, a double or an integer of 64 bits."""
+    if isinstance(a, np.ndarray):
+        assert a.size == 1
+        return (ctypes.c_char * a.nbytes).from_buffer_copy(a.tobytes())
+    return ctypes.c_double(a) if isinstance(a, float) else ctypes.c_int64(a)
+
+
 class DeviceArray(np.ndarray):
     """Stands for CuPy's array."""
 
@@ -174,9 +182,7 @@ class SimulatedDriver:
     # ---- launches -------------------------------------------------------------------------
 
     def launch(self, name, n_blocks, *arguments):
-        values = [
-            ctypes.c_double(a) if isinstance(a, float) else ctypes.c_int64(a) for a in arguments
-        ]
+        values = [argument(a) for a in arguments]
 
         def run():
             self.library.set_order(ORDERS[self.order])

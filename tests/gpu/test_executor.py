@@ -7,10 +7,11 @@ from sknn import layers, losses, optimizers, schedules
 from sknn._kernels.cpu.executor import predict
 from sknn._kernels.gpu.executor import STEPS_PER_GRAPH, Executor, schedule
 from sknn._kernels.gpu.lowering import lower_for_gpu
-from sknn._kernels.ops import Phase
+from sknn._kernels.gpu.table import TABLE
+from sknn._kernels.ops import Opcode, Phase
 from sknn.layers import Dense, Dropout, LayerNorm, sequential
 
-from ..kernels.cases import all_cases, as_dtype, make_executor, network
+from ..kernels.cases import all_cases, as_dtype, make_executor, network, network_cases
 from .simulated import SimulatedDriver
 
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -18,7 +19,10 @@ NORMS = [
     network((4,), Dense(9), LayerNorm(), layers.Activation("relu"), Dense(2, "tanh")),
     network((7,), LayerNorm(), Dense(70), LayerNorm(0.1), layers.Activation("tanh"), LayerNorm()),
 ]
-CASES = [*(case for case in all_cases() if not case.sparse), *NORMS]
+NETWORKS = [
+    case for case in network_cases() if set(map(Opcode, case.logical.ops["opcode"])) <= set(TABLE)
+]
+CASES = [*(case for case in all_cases() if not case.sparse), *NORMS, *NETWORKS]
 MAKE = {
     "sgd": lambda p: optimizers.SGD(p, schedules.Constant(0.1), 0.9, True),
     "plain descent": lambda p: optimizers.SGD(p, schedules.Constant(0.1), 0.0, True),
@@ -40,6 +44,11 @@ pytestmark = [
 ]
 
 
+def state_of(case, dtype):
+    """Running statistics, where the case has some."""
+    return case.state().astype(dtype) if case.program.n_state else None
+
+
 def on_device(program, dtype, capacity, **options):
     device = SimulatedDriver(**options)
     return Executor(program, dtype=dtype, capacity=capacity, driver=device), device
@@ -49,7 +58,8 @@ def train(executor, case, dtype, optimizer, n=23, batch_size=6, n_epochs=3):
     """Losses of epochs in random orders, and what was trained."""
     rng = np.random.default_rng(3)
     X, y, weights = case.data(n)
-    executor.bind(*as_dtype(case, X, y, dtype), weights)
+    state = state_of(case, dtype)
+    executor.bind(*as_dtype(case, X, y, dtype), weights, state)
     parameters = case.parameters().astype(dtype)
     optimizer = MAKE[optimizer](parameters)
     found = [
@@ -58,22 +68,23 @@ def train(executor, case, dtype, optimizer, n=23, batch_size=6, n_epochs=3):
     ]
     if hasattr(executor, "fetch"):
         executor.fetch()
-    return found, parameters, optimizer.slots
+    return found, parameters, optimizer.slots, [] if state is None else state
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("device", DEVICES)
 def test_every_verb(case, dtype, device):
-    executor, simulated = on_device(case.program, dtype, 6, **DEVICES[device])
+    executor, simulated = on_device(case.logical, dtype, 6, **DEVICES[device])
     expected = train(make_executor(case, dtype, 6, 1), case, dtype, "adam")
     for found, wanted in zip(train(executor, case, dtype, "adam"), expected, strict=True):
         np.testing.assert_allclose(found, wanted, **CLOSE[dtype])
     parameters, order = case.parameters().astype(dtype), np.arange(23)
     X, y, weights = case.data(23)
     X, y = as_dtype(case, X, y, dtype)
-    cpu = make_executor(case, dtype, 6, 1)
-    cpu.bind(X, y, weights)
+    cpu, states = make_executor(case, dtype, 6, 1), [state_of(case, dtype) for _ in range(2)]
+    for e, state in zip((cpu, executor), states, strict=True):
+        e.bind(X, y, weights, state)
     gradients = np.full((2, parameters.size), np.nan, dtype)
     sums = [e.evaluate(parameters, g, order)
             for e, g in zip((cpu, executor), gradients, strict=True)]  # fmt: skip
@@ -81,9 +92,8 @@ def test_every_verb(case, dtype, device):
     np.testing.assert_allclose(gradients[1], gradients[0], **CLOSE[dtype])
     for rows in (None, order[::-2].copy()):
         found = executor.predict(parameters, rows)
-        np.testing.assert_allclose(
-            found, predict(case.predicts, parameters, X, rows), **CLOSE[dtype]
-        )
+        wanted = predict(case.predicts, parameters, X, rows, state=states[0])
+        np.testing.assert_allclose(found, wanted, **CLOSE[dtype])
     simulated.check()
 
 
@@ -95,7 +105,7 @@ def test_optimizers_in_order(optimizer, weighted):
     X, y, weights = case.data(n)
     bound = (*as_dtype(case, X, y, np.float64), weights if weighted else None)
     results = []
-    for executor in (make_executor(case, np.float64, 2, 1), on_device(case.program, float, 2)[0]):
+    for executor in (make_executor(case, np.float64, 2, 1), on_device(case.logical, float, 2)[0]):
         executor.bind(*bound)
         parameters = case.parameters()
         rule = MAKE[optimizer](parameters)
@@ -117,7 +127,7 @@ def test_large_minibatches_in_parts(dtype, device, monkeypatch):
     """Their gradients are added up, also those of a short last minibatch and a short part."""
     monkeypatch.setattr("sknn._kernels.gpu.executor.CHUNK_ROWS", 4)
     for case in (*CASES[2:8], *NORMS):
-        executor, simulated = on_device(case.program, dtype, 10, **DEVICES[device])
+        executor, simulated = on_device(case.logical, dtype, 10, **DEVICES[device])
         expected = train(make_executor(case, dtype, 10, 1), case, dtype, "adam", batch_size=10)
         found = train(executor, case, dtype, "adam", batch_size=10)
         for array, wanted in zip(found, expected, strict=True):
@@ -135,7 +145,7 @@ def test_graphs_take_all_rows():
 def test_a_graph_is_made_once_for_each_shape():
     case, n = CASES[2], 200
     X, y, _ = case.data(n)
-    executor, device = on_device(case.program, float, 3)
+    executor, device = on_device(case.logical, float, 3)
     executor.bind(*as_dtype(case, X, y, np.float64))
     captured, capture = [], device.capture
     device.capture = lambda launch: captured.append(launch) or capture(launch)
@@ -147,7 +157,7 @@ def test_a_graph_is_made_once_for_each_shape():
 
 
 def test_without_graphs_there_is_one_warning():
-    executor, _ = on_device(CASES[2].program, float, 4, captures=False)
+    executor, _ = on_device(CASES[2].logical, float, 4, captures=False)
     with pytest.warns(RuntimeWarning, match="could not be captured") as warned:
         train(executor, CASES[2], np.float64, "adam")
     assert len(warned) == 1
@@ -160,7 +170,7 @@ def test_minibatch_without_weight(first):
     X, y, weights = case.data(n)
     weights[first : first + 4] = 0
     results = []
-    for executor in (make_executor(case, np.float64, 4, 1), on_device(case.program, float, 4)[0]):
+    for executor in (make_executor(case, np.float64, 4, 1), on_device(case.logical, float, 4)[0]):
         executor.bind(*as_dtype(case, X, y, np.float64), weights)
         parameters = case.parameters()
         optimizer = MAKE["adam"](parameters)
@@ -176,7 +186,7 @@ def test_interrupt_leaves_what_was_trained():
     """Ctrl-C between graphs: steps that are done count, and the next epoch goes on."""
     case, n = CASES[2], 3 * STEPS_PER_GRAPH
     X, y, _ = case.data(n)
-    executor, device = on_device(case.program, float, 1)
+    executor, device = on_device(case.logical, float, 1)
     executor.bind(*as_dtype(case, X, y, np.float64))
     parameters = case.parameters()
     optimizer = MAKE["adam"](parameters)
@@ -193,16 +203,10 @@ def test_interrupt_leaves_what_was_trained():
     assert np.isfinite(executor.train_epoch(parameters, optimizer, np.arange(n), 1, 0.1))
 
 
-def test_an_op_without_a_gpu_side_is_named():
-    layers_ = (Dense(5), layers.BatchNorm(), Dense(2))
-    program = sequential((4,), layers_, losses.SOFTMAX_LOG_LOSS)
-    with pytest.raises(NotImplementedError, match=r"BATCH_NORM has no GPU side.*device='cpu'"):
-        on_device(program, float, 4)
-
-
-def test_images_are_refused():
-    program = sequential((2, 2, 3), (Dropout(0.1), Dense(2)), losses.SOFTMAX_LOG_LOSS)
-    with pytest.raises(NotImplementedError, match="DROPOUT takes tables on a GPU"):
+def test_an_op_without_a_gpu_side_is_named(monkeypatch):
+    monkeypatch.delitem(TABLE, Opcode.DROPOUT)
+    program = sequential((4,), (Dropout(0.5), Dense(2)), losses.SOFTMAX_LOG_LOSS)
+    with pytest.raises(NotImplementedError, match=r"DROPOUT has no GPU side.*device='cpu'"):
         on_device(program, float, 4)
 
 
@@ -254,7 +258,7 @@ def test_activation_layers_become_epilogues():
 
 def test_bad_arrays_are_refused():
     case = CASES[2]
-    executor, _ = on_device(case.program, float, 4)
+    executor, _ = on_device(case.logical, float, 4)
     with pytest.raises(ValueError, match="features"):
         executor.bind(np.zeros((3, 99)))
     X, y, _ = case.data(3)

@@ -145,39 +145,82 @@ def test_gather(order, dtype, source_dtype, shape):
         *place, n, m, m + 2, grid.lanes, 0.5,
     )  # fmt: skip
     np.testing.assert_array_equal(out, X[rows].astype(dtype) * 0.5)
-    packed, address = device.put(np.full(shape, np.nan, dtype))
-    grid = kernels.grid(n, m)
-    device.driver.launch(
-        kernel_name("copy_rows", dtype), grid.blocks, address, out.ctypes.data, n, m, m + 2,
-        grid.lanes,
-    )  # fmt: skip
-    np.testing.assert_array_equal(packed, out)
     device.check(gap)
 
 
 @each_order
 @each_dtype
 @pytest.mark.parametrize("shape", [(1, 1), (7, 5), (33, 20), (6, 301)])
-def test_dropout(order, dtype, shape):
-    """The words of the generator, four for each block of a row's elements."""
+@pytest.mark.parametrize("pixels", [1, 3])
+def test_dropout(order, dtype, shape, pixels):
+    """The words of the generator, four for each block of a sample's elements."""
     rng, (n, m), first, seed, stream = np.random.default_rng(0), shape, 3, 77, 2
-    device, rate, x = Device(order), 0.3, numbers(rng, shape, dtype)
+    device, rate, x = Device(order), 0.3, numbers(rng, (n * pixels, m), dtype)
     progress = device.put(np.array([(2, 0.0, 1000, seed)], PROGRESS_DTYPE))[1]
     blocks, position = -(-m // 4), 1000 + (2 + 1) * 50
     words = [[cpu_kernels.philox(((first + i) * blocks + b, stream, position, 0), (seed, 0))
               for b in range(blocks)] for i in range(n)]  # fmt: skip
-    kept = np.reshape(words, (n, -1))[:, :m] >= rate * 2**32
-    grid = kernels.grid(n, blocks)
+    kept = (np.reshape(words, (n, -1))[:, :m] >= rate * 2**32).repeat(pixels, axis=0)
+    grid = kernels.grid(n * pixels, blocks)
     for accumulate in (0, 1):
-        start = numbers(rng, shape, dtype) if accumulate else np.full(shape, np.nan, dtype)
+        start = numbers(rng, x.shape, dtype) if accumulate else np.full(x.shape, np.nan, dtype)
         out, address, gap = device.padded(start, m + 1)
         device.driver.launch(
-            kernel_name("dropout", dtype), grid.blocks, address,
-            device.padded(x, m + 2)[1], progress, 1, 50, first, stream, rate, n, m, m + 1, m + 2,
+            kernel_name("dropout", dtype), grid.blocks, address, device.padded(x, m + 2)[1],
+            progress, 1, 50, first, pixels, stream, rate, n * pixels, m, m + 1, m + 2,
             grid.lanes, accumulate,
         )  # fmt: skip
         expected = kept * x / (1 - rate) + (start if accumulate else 0)
         np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-6)
+        device.check(gap)
+
+
+@each_order
+@each_dtype
+@each_shape
+@pytest.mark.parametrize("activation", Activation, ids=lambda a: a.name.lower())
+@pytest.mark.parametrize("second", [False, True])
+def test_activated_sum(order, dtype, shape, activation, second):
+    """And its gradient, which one input takes and the other adds to what it has."""
+    rng, (n, m) = np.random.default_rng(0), shape
+    device, of = Device(order), getattr(reference, activation.name.lower())
+    x, x2, g = (numbers(rng, shape, dtype) for _ in range(3))
+    grid = kernels.grid(n, m)
+    y, address, y_gap = device.padded(np.full(shape, np.nan, dtype), m + 1)
+    other = device.padded(x2, m + 3)[1] if second else 0
+    device.driver.launch(
+        kernel_name("activated_sum", formula(activation), dtype), grid.blocks, address,
+        device.padded(x, m + 2)[1], other, n, m, m + 1, m + 2, m + 3, grid.lanes,
+    )  # fmt: skip
+    expected, slope = of(x.astype(float) + x2 * second)
+    options = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
+    np.testing.assert_allclose(y, expected, **options)
+    dx, dx_address, gap = device.padded(np.full(shape, np.nan, dtype), m + 2)
+    dx2, dx2_address, gap2 = device.padded(x2, m + 3)
+    device.driver.launch(
+        kernel_name("activated_sum_gradient", formula(activation), dtype), grid.blocks,
+        dx_address, dx2_address * second, device.padded(g, m + 1)[1], address, n, m, m + 2,
+        m + 3, m + 1, grid.lanes, 0, 1,
+    )  # fmt: skip
+    np.testing.assert_allclose(dx, g * slope, **options)
+    np.testing.assert_allclose(dx2, x2 + g * slope * second, **options)
+    device.check(y_gap, gap, gap2)
+
+
+@each_order
+@each_dtype
+@each_shape
+def test_copy_rows(order, dtype, shape):
+    rng, (n, m) = np.random.default_rng(0), shape
+    device, x, grid = Device(order), numbers(rng, shape, dtype), kernels.grid(n, m)
+    for accumulate in (0, 1):
+        start = numbers(rng, shape, dtype) if accumulate else np.full(shape, np.nan, dtype)
+        out, address, gap = device.padded(start, m + 1)
+        device.driver.launch(
+            kernel_name("copy_rows", dtype), grid.blocks, address, device.padded(x, m + 2)[1], n,
+            m, m + 1, m + 2, grid.lanes, accumulate,
+        )  # fmt: skip
+        np.testing.assert_array_equal(out, start + x if accumulate else x)
         device.check(gap)
 
 

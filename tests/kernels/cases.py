@@ -43,11 +43,16 @@ class Case:
     seed: int = 0
 
     @property
-    def program(self):
+    def logical(self):
+        """The program before any lowering."""
         *_, n_outputs = self.sizes
         hidden = (Dense(units, self.activation) for units in self.sizes[1:-1])
-        layers = (*hidden, Dense(n_outputs))
-        return lower_for_cpu(sequential((self.sizes[0],), layers, self.loss), self.sparse)
+        return sequential((self.sizes[0],), (*hidden, Dense(n_outputs)), self.loss)
+
+    @property
+    def program(self):
+        """The CPU's, of training."""
+        return lower_for_cpu(self.logical, self.sparse)
 
     @property
     def predicts(self):
@@ -90,17 +95,13 @@ class NetworkCase(Case):
     shape: tuple = ()
     layers: tuple = ()
 
-    def _lowered(self, phase):
-        layers = (*self.layers, Dense(self.sizes[-1]))
-        return lower_for_cpu(sequential(self.shape, layers, self.loss), self.sparse, phase)
-
     @property
-    def program(self):
-        return self._lowered(Phase.TRAIN)
+    def logical(self):
+        return sequential(self.shape, (*self.layers, Dense(self.sizes[-1])), self.loss)
 
     @property
     def predicts(self):
-        return self._lowered(Phase.PREDICT)
+        return lower_for_cpu(self.logical, self.sparse, Phase.PREDICT)
 
     def state(self):
         """Running statistics as of some training; variances are positive."""

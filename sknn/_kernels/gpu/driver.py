@@ -206,7 +206,11 @@ class Driver:
     # ---- launches -------------------------------------------------------------------------
 
     def launch(self, name, n_blocks, *arguments):
-        """A kernel by name; arguments are ints (addresses, too) and floats, of 64 bits each."""
+        """A kernel by name.
+
+        Arguments are ints (addresses, too) and floats, of 64 bits each, or a record as an array
+        of one, which is passed by value.
+        """
         if not self.is_preparing:
             self.functions[name]((n_blocks,), (THREADS,), arguments)
 

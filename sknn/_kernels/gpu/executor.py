@@ -8,16 +8,10 @@ import warnings
 
 import numpy as np
 
-from sknn._kernels.gpu.kernels import (
-    LOSS_BLOCKS,
-    TABLE,
-    Matrix,
-    copy_rows,
-    gather,
-    sum_blocks,
-)
+from sknn._kernels.gpu.kernels import LOSS_BLOCKS, Matrix, copy_rows, gather, sum_blocks
 from sknn._kernels.gpu.lowering import lower_for_gpu
 from sknn._kernels.gpu.source import PLAIN_SGD, THREADS, formula, kernel_name, rule_name
+from sknn._kernels.gpu.table import TABLE
 from sknn._kernels.ops import Arena, Phase
 
 # steps of a graph; as few as make its launch cost nothing
@@ -25,6 +19,8 @@ STEPS_PER_GRAPH = 32
 # Rows whose values are held at once; the gradients of parts of a larger minibatch are added up.
 # Fewer were measured to be slower.
 CHUNK_ROWS = 1 << 16
+# and fewer where these values, or their gradients, would take so many bytes
+CHUNK_BYTES = 2 << 30
 # graphs under way, beyond which the host waits, so that Ctrl-C works
 GRAPHS_AHEAD = 4
 # parameters that a thread of an update takes
@@ -94,8 +90,28 @@ class Run:
         return self._table("values", operand.offset, operand)
 
     def gradient(self, operand):
-        """And their gradients."""
+        """And their gradients; the address is 0 if nobody wants them."""
+        if operand.grad_offset < 0:
+            return self.value(operand)._replace(address=0)
         return self._table("gradients", operand.grad_offset, operand)
+
+    def pixels(self, operand):
+        """A value as a matrix whose rows are the pixels of all images."""
+        return self._by_pixels(self.value(operand), operand)
+
+    def pixel_gradients(self, operand):
+        """And its gradient."""
+        return self._by_pixels(self.gradient(operand), operand)
+
+    def _by_pixels(self, table, operand):
+        height, width, channels = operand.shape
+        if height * width == 1:
+            return table
+        return Matrix(table.address, self.n * height * width, channels, operand.pixel_stride)
+
+    def bytes(self, operand):
+        """Address of one byte for each element of an operand, without gaps."""
+        return self.executor.byte_address(operand.offset * self.executor.capacity)
 
     def _segment(self, vector, op, index):
         offset, rows, columns = self.executor.program.segments[op.segments[index]]
@@ -111,8 +127,8 @@ class Run:
 
     def sums(self, op, place=0):
         """Address of the column sums of one of an op's gradients, one row for each block."""
-        offset = self.executor.program.sum_offsets[op.index] + place * op.y.width
-        return self.executor.at("sums", offset * sum_blocks(self.executor.capacity))
+        offset = self.executor.program.sum_offsets[op.index] + place * op.y.shape[2]
+        return self.executor.at("sums", offset * self.executor.sum_blocks)
 
     def product(self, out, a, b, **options):
         """out = a b, or added to it; whether the driver can do that with this epilogue."""
@@ -154,7 +170,8 @@ class Executor:
                  trains=True):  # fmt: skip
         self.predicts = lower_for_gpu(program, Phase.PREDICT)
         self.program = lower_for_gpu(program, Phase.TRAIN) if trains else self.predicts
-        self.dtype, self.capacity = np.dtype(dtype), min(int(capacity), CHUNK_ROWS)
+        self.dtype = np.dtype(dtype)
+        self.capacity = rows_at_once(self.program, int(capacity), self.dtype.itemsize)
         self.driver, self.precision = driver, precision
         self.X = self.arrays = None
         self.targets = self.weights = 0
@@ -181,7 +198,9 @@ class Executor:
             ("parameter_gradients", n_trained),
         ):
             layout.add(name, size, itemsize)
-        layout.add("sums", program.sum_width * sum_blocks(n) * trains, itemsize)
+        self.sum_blocks = sum_blocks(n * program.most_pixels)
+        layout.add("sums", program.sum_width * self.sum_blocks * trains, itemsize)
+        layout.add("bytes", program.bytes_size * n * trains, 1)
         n_parts = max(STEPS_PER_GRAPH, -(-capacity // self.capacity))
         layout.add("losses", n_parts * LOSS_BLOCKS, 8)
         layout.add("penalties", STEPS_PER_GRAPH * update_blocks(program), 8)
@@ -197,6 +216,10 @@ class Executor:
         if base is None:
             return self.driver.address(self.epoch_arena) + self.epoch_layout.offsets[name]
         return self.driver.address(self.arena) + base + offset * self.dtype.itemsize
+
+    def byte_address(self, offset):
+        """Address in the arena of bytes."""
+        return self.at("bytes") + offset
 
     def _make_room(self, n_rows, n_steps):
         """For the order of an epoch, and a learning rate and a scale for each step."""
@@ -468,17 +491,23 @@ class Executor:
                 self._take_parameters(parameters)
             self._take_epoch(order, rows is None, np.ones(1), np.zeros(1), 0.0)
             out = self.driver.empty((n, output.width), self.dtype)
-            row_bytes = output.width * self.dtype.itemsize
             for step, first in enumerate(range(0, n, self.capacity)):
                 run = Run(self, Phase.PREDICT, step, min(self.capacity, n - first), self.capacity)
                 self._forward(run)
-                copy_rows(run, self.driver.address(out) + first * row_bytes, run.value(output))
+                address = self.driver.address(out) + first * output.width * self.dtype.itemsize
+                copy_rows(run, Matrix(address, run.n, output.width, output.width),
+                          run.value(output))  # fmt: skip
             self.driver.synchronize()
         return out
 
     def predict_rows(self, program, parameters, rows, n_threads):
         """The same on the host; the program is the executor's, the threads are the CPU's."""
         return self.driver.to_host(self.predict(parameters, rows))
+
+
+def rows_at_once(program, capacity, itemsize):
+    """Rows of a minibatch, of which the rest follows in further parts."""
+    return max(1, min(capacity, CHUNK_ROWS, CHUNK_BYTES // (program.value_size * itemsize)))
 
 
 def update_blocks(program):

@@ -1,5 +1,4 @@
-// Rows of X, wherever the minibatch takes them from, as rows of the compute type; and rows of
-// the output where a prediction wants them.
+// Rows of X, wherever the minibatch takes them from, as rows of the compute type.
 #include "device.h"
 
 namespace sknn {
@@ -29,12 +28,6 @@ void gather(T* out, const From* x, const Progress* progress, const int64_t* orde
             if (first + k * n_groups < n)
                 out[(first + k * n_groups) * ld + j] = T(value[k]) * T(scale);
     }
-}
-
-// out = p                          out (n, m), p (n, m) with rows ld apart
-template<class T> __global__
-void copy_rows(T* out, const T* p, int64_t n, int64_t m, int64_t ld, int64_t lanes) {
-    for_elements(n, m, lanes, [=](int64_t i, int64_t j) { out[i * m + j] = p[i * ld + j]; });
 }
 
 }  // namespace sknn

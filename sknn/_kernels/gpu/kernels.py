@@ -1,14 +1,14 @@
 """What each op launches: forward, backward and the gradient of its parameters.
 
-A function takes a `Run`, which knows where a step's memory is, and an `Op`. An opcode that is
-not in the table has no GPU side.
+A function takes a `Run`, which knows where a step's memory is, and an `Op`. `table.py` says which
+opcode has which; those of images are in `images.py`.
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from sknn._kernels.gpu.source import ELEMENTWISE_LOSSES, THREADS, formula, kernel_name
+from sknn._kernels.gpu.source import THREADS, formula, kernel_name
 from sknn._kernels.ops import Activation, Opcode, Phase
 
 # lanes of a row in kernels that shuffle
@@ -69,40 +69,48 @@ def sum_blocks(n):
 # ---- dense: y = activation(x W + b), x (n, k), W (k, m), b (m,), y (n, m) -------------------
 
 
-def on_values(run, kernel, op, *addresses):
-    """An elementwise kernel of an op's activation, over its output."""
-    shape = grid(run.n, op.y.width)
+def on_values(run, kernel, op, y, *addresses):
+    """An elementwise kernel of an op's activation, over what it writes."""
+    shape = grid(y.rows, y.columns)
     run.driver.launch(
         kernel_name(kernel, formula(op.activation), run.dtype), shape.blocks,
-        *addresses, run.n, op.y.width, op.y.stride, shape.lanes,
+        y.address, *addresses, y.rows, y.columns, y.stride, shape.lanes,
     )  # fmt: skip
 
 
 def dense_forward(run, op):
-    y, bias = run.value(op.y), run.parameter(op, 1).address
-    factors = y, run.value(op.x), run.parameter(op, 0)
+    activated_product(run, op, run.value(op.y), run.value(op.x), run.parameter(op, 0))
+
+
+def activated_product(run, op, y, x, weights):
+    """y = activation(x W + b)"""
+    bias, factors = run.parameter(op, 1).address, (y, x, weights)
     rectified = op.activation == Activation.RELU
     if rectified and run.product(*factors, epilogue=Epilogue.RELU, vector=bias):
         return
     if run.product(*factors, epilogue=Epilogue.BIAS, vector=bias):
         if op.activation != Activation.IDENTITY:
-            on_values(run, "activation", op, y.address)
+            on_values(run, "activation", op, y)
         return
     run.product(*factors)
-    on_values(run, "bias_activation", op, y.address, bias)
+    on_values(run, "bias_activation", op, y, bias)
+
+
+def block_rows(n, lanes):
+    """Rows of a block that adds up columns, of n rows in all."""
+    return max(ROWS_AT_ONCE * THREADS // lanes, -(-n // SUM_BLOCKS))
 
 
 def activation_gradient(run, op, activation=None, place=0):
     """dy = dy activation'(y), and sums of its columns over each block's rows"""
-    m = op.y.width
-    lanes = grid(run.n, m).lanes
-    block_rows = max(ROWS_AT_ONCE * THREADS // lanes, -(-run.n // SUM_BLOCKS))
-    run.n_sums[op.index] = blocks = -(-run.n // block_rows)
+    y, dy = run.pixels(op.y), run.pixel_gradients(op.y)
+    lanes = grid(y.rows, y.columns).lanes
+    rows = block_rows(y.rows, lanes)
+    run.n_sums[op.index] = blocks = -(-y.rows // rows)
     activation = op.activation if activation is None else activation
     run.driver.launch(
         kernel_name("activation_gradient", formula(activation), run.dtype), blocks,
-        run.gradient(op.y).address, run.value(op.y).address, run.sums(op, place), run.n, m,
-        op.y.stride, lanes, block_rows,
+        dy.address, y.address, run.sums(op, place), y.rows, y.columns, y.stride, lanes, rows,
     )  # fmt: skip
 
 
@@ -140,24 +148,24 @@ def dense_gradient(run, op):
 
 
 def layer_norm_forward(run, op):
-    x, y = run.value(op.x), run.value(op.y)
-    shape = grid(run.n, y.columns, WARP)
+    x, y = run.pixels(op.x), run.pixels(op.y)
+    shape = grid(y.rows, y.columns, WARP)
     run.driver.launch(
         kernel_name("layer_norm", formula(op.activation), run.dtype), shape.blocks, y.address,
-        x.address, run.parameter(op, 0).address, run.parameter(op, 1).address, run.n, y.columns,
-        y.stride, x.stride, shape.lanes, op.attributes[0],
+        x.address, run.parameter(op, 0).address, run.parameter(op, 1).address, y.rows,
+        y.columns, y.stride, x.stride, shape.lanes, op.attributes[0],
     )  # fmt: skip
 
 
 def layer_norm_backward(run, op):
     """dy = dy activation'(y), then dx, then dy = dy z"""
     activation_gradient(run, op)
-    x, dy = run.value(op.x), run.gradient(op.y)
-    dx = run.gradient(op.x).address if op.x.grad_offset >= 0 else 0
-    shape = grid(run.n, dy.columns, WARP)
+    x, dy = run.pixels(op.x), run.pixel_gradients(op.y)
+    dx = run.pixel_gradients(op.x).address
+    shape = grid(dy.rows, dy.columns, WARP)
     run.driver.launch(
         kernel_name("layer_norm_gradient", run.dtype), shape.blocks, dx, dy.address, x.address,
-        run.parameter(op, 0).address, run.n, dy.columns, x.stride, dy.stride, shape.lanes,
+        run.parameter(op, 0).address, dy.rows, dy.columns, x.stride, dy.stride, shape.lanes,
         op.attributes[0], int(op.x.accumulate),
     )  # fmt: skip
     run.gradient_ready()
@@ -175,22 +183,73 @@ def layer_norm_gradient(run, op):
 
 def drop(run, op, out, x, accumulate):
     """Of the output, or of its gradient."""
-    shape = grid(run.n, -(-out.columns // 4))
+    shape = grid(out.rows, -(-out.columns // 4))
     progress, _, step, batch = run.rows
     run.driver.launch(
         kernel_name("dropout", run.dtype), shape.blocks, out.address, x.address, progress, step,
-        batch, run.first, op.stream, op.attributes[0], run.n, out.columns, out.stride, x.stride,
-        shape.lanes, int(accumulate),
+        batch, run.first, out.rows // run.n, op.stream, op.attributes[0], out.rows, out.columns,
+        out.stride, x.stride, shape.lanes, int(accumulate),
     )  # fmt: skip
 
 
 def dropout_forward(run, op):
-    drop(run, op, run.value(op.y), run.value(op.x), False)
+    """Of whole channels, the pixels of a sample share their numbers."""
+    rows = run.pixels if op.dims[0] else run.value
+    drop(run, op, rows(op.y), rows(op.x), False)
 
 
 def dropout_backward(run, op):
     if op.x.grad_offset >= 0:
-        drop(run, op, run.gradient(op.x), run.gradient(op.y), op.x.accumulate)
+        rows = run.pixel_gradients if op.dims[0] else run.gradient
+        drop(run, op, rows(op.x), rows(op.y), op.x.accumulate)
+
+
+# ---- add: y = activation(x + x2); activate: y = activation(x) -------------------------------
+
+
+def add_forward(run, op):
+    x, y = run.pixels(op.x), run.pixels(op.y)
+    x2 = x._replace(address=0) if op.x2 is None else run.pixels(op.x2)
+    shape = grid(y.rows, y.columns)
+    run.driver.launch(
+        kernel_name("activated_sum", formula(op.activation), run.dtype), shape.blocks,
+        y.address, x.address, x2.address, y.rows, y.columns, y.stride, x.stride, x2.stride,
+        shape.lanes,
+    )  # fmt: skip
+
+
+def add_backward(run, op):
+    """dx = dy activation'(y) for each x"""
+    y, dy, dx = run.pixels(op.y), run.pixel_gradients(op.y), run.pixel_gradients(op.x)
+    dx2 = dx._replace(address=0) if op.x2 is None else run.pixel_gradients(op.x2)
+    shape = grid(y.rows, y.columns)
+    run.driver.launch(
+        kernel_name("activated_sum_gradient", formula(op.activation), run.dtype), shape.blocks,
+        dx.address, dx2.address, dy.address, y.address, y.rows, y.columns, dx.stride, dx2.stride,
+        y.stride, shape.lanes, int(op.x.accumulate),
+        int(op.x2 is not None and op.x2.accumulate),
+    )  # fmt: skip
+
+
+# ---- copy: y = x, where y may be some channels of a wider value ------------------------------
+
+
+def copy_rows(run, out, x, accumulate=False):
+    """out = x, or added to it"""
+    shape = grid(x.rows, x.columns)
+    run.driver.launch(
+        kernel_name("copy_rows", run.dtype), shape.blocks, out.address, x.address, x.rows,
+        x.columns, out.stride, x.stride, shape.lanes, int(accumulate),
+    )  # fmt: skip
+
+
+def copy_forward(run, op):
+    copy_rows(run, run.pixels(op.y), run.pixels(op.x))
+
+
+def copy_backward(run, op):
+    if op.x.grad_offset >= 0:
+        copy_rows(run, run.pixel_gradients(op.x), run.pixel_gradients(op.y), op.x.accumulate)
 
 
 # ---- losses: p = link(z) in place; in training also the loss and the gradient ---------------
@@ -215,28 +274,6 @@ def loss_backward(run, op):
     """The forward kernel has written the gradient."""
 
 
-class Kernels(NamedTuple):
-    """Of one opcode, by role; the gradient is None if it has no parameters.
-
-    ``n_sums`` says of how many gradients it keeps column sums.
-    """
-
-    forward: object
-    backward: object
-    gradient: object = None
-    n_sums: int = 0
-
-
-TABLE = {
-    Opcode.DENSE: Kernels(dense_forward, dense_backward, dense_gradient, 1),
-    Opcode.LAYER_NORM: Kernels(layer_norm_forward, layer_norm_backward, layer_norm_gradient, 2),
-    Opcode.DROPOUT: Kernels(dropout_forward, dropout_backward),
-    **dict.fromkeys(
-        (Opcode.SOFTMAX_LOG_LOSS, *ELEMENTWISE_LOSSES), Kernels(loss_forward, loss_backward)
-    ),
-}
-
-
 # ---- what is no op --------------------------------------------------------------------------
 
 
@@ -247,13 +284,4 @@ def gather(run, dtype, X, scale):
     run.driver.launch(
         kernel_name("gather", dtype, run.dtype), shape.blocks, out.address, X, *run.rows,
         run.n, out.columns, out.stride, shape.lanes, scale,
-    )  # fmt: skip
-
-
-def copy_rows(run, out, p):
-    """The minibatch's predictions, one row after the other."""
-    shape = grid(run.n, p.columns)
-    run.driver.launch(
-        kernel_name("copy_rows", run.dtype), shape.blocks, out, p.address, run.n, p.columns,
-        p.stride, shape.lanes,
     )  # fmt: skip

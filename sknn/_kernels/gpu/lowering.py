@@ -5,15 +5,18 @@ from functools import lru_cache
 
 import numpy as np
 
-from sknn._kernels.gpu.kernels import TABLE
+from sknn._kernels.gpu.table import TABLE
 from sknn._kernels.ops import Activation, Arena, Opcode, Phase
-from sknn._lowering import fuse_activations, without_rows
-from sknn._program import round_up, row_stride, shape_of
+from sknn._lowering import fuse_activations, place_values, without_rows
+from sknn._program import round_up, shape_of, size_of
 
 
 @dataclass(frozen=True)
 class Operand:
-    """A table of ``width`` elements per row, ``stride`` apart, from ``start`` of a buffer."""
+    """Of each row ``width`` elements from ``start`` of a buffer, whose rows are ``stride`` apart.
+
+    They are (height, width, channels); a table's row is 1 x 1 pixels.
+    """
 
     arena: Arena
     offset: int
@@ -22,6 +25,8 @@ class Operand:
     stride: int
     grad_offset: int
     accumulate: bool
+    shape: tuple
+    pixel_stride: int
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,9 @@ class Op:
     phases : int
     x, y : Operand
         First input and first output.
+    x2, y2 : Operand or None
+        Second ones.
+    dims : tuple of int
     segments : tuple of int
     attributes : tuple of float
     stream : int
@@ -50,6 +58,9 @@ class Op:
     phases: int
     x: Operand
     y: Operand
+    x2: Operand
+    y2: Operand
+    dims: tuple
     segments: tuple
     attributes: tuple
     stream: int
@@ -71,8 +82,10 @@ class GpuProgram:
         Where the column sums of an op's gradient lie, in elements per block.
     sum_width : int
         Of all of them.
+    most_pixels : int
+        Of a value's row.
     output : Operand
-    n_features, input_stride, value_size, n_parameters : int
+    n_features, input_stride, value_size, bytes_size, n_parameters : int
     x_scale : float
     """
 
@@ -81,24 +94,50 @@ class GpuProgram:
     ranges: tuple
     sum_offsets: dict
     sum_width: int
+    most_pixels: int
     output: Operand
     n_features: int
     input_stride: int
     value_size: int
+    bytes_size: int
     n_parameters: int
     x_scale: float
 
 
-def operand(row):
-    """A row's operand, its elements as near to each other as alignment allows."""
-    width = int(row["channels"])
-    stride = int(row["sample_stride"])
-    # of a whole buffer; a view keeps the stride of what it looks into
-    if row["arena"] == Arena.INPUT or stride == row_stride(width):
-        stride = round_up(width)
+def operands_of(program):
+    """All of them, in the order of the rows."""
+    return [*(x for op in program.ops for x in (*op["inputs"], *op["outputs"])), program.output]
+
+
+def pack_values(program, share):
+    """A copy of a program whose values lie as near to each other as alignment allows.
+
+    Images of a value follow each other without a gap, so that the pixels of a minibatch are the
+    rows of one matrix; a table's rows begin where alignment has them.
+    """
+    strides, images = {}, set()
+    for x in operands_of(program):
+        buffer = int(x["arena"]), int(x["offset"])
+        strides[buffer] = int(x["height"]) * int(x["row_stride"])
+        if x["height"] * x["width"] > 1:
+            images.add(buffer)
+    strides = {b: n if b in images else round_up(n) for b, n in strides.items()}
+    packed = [strides[int(x["arena"]), int(x["offset"])] for x in operands_of(program)]
+    program = place_values(program, share)
+    for x, stride in zip(operands_of(program), packed, strict=True):
+        x["sample_stride"] = stride
+    return program
+
+
+def operand(x):
+    """A row's operand; None if there is none."""
+    arena = Arena(x["arena"])
+    if arena == Arena.NONE:
+        return None
     return Operand(
-        Arena(row["arena"]), int(row["offset"]), int(row["start"]), width, stride,
-        int(row["grad_offset"]), bool(row["accumulate"]),
+        arena, int(x["offset"]), int(x["start"]), size_of(x),
+        int(x["sample_stride"]), int(x["grad_offset"]), bool(x["accumulate"]), shape_of(x),
+        int(x["pixel_stride"]),
     )  # fmt: skip
 
 
@@ -115,12 +154,7 @@ def check(program):
         if opcode not in TABLE:
             raise NotImplementedError(
                 f"The op {opcode.name} has no GPU side: it is not in the table of "
-                "sknn/_kernels/gpu/kernels.py. Use device='cpu'."
-            )
-        if any(shape_of(x)[:2] != (1, 1) for x in (row["inputs"][0], row["outputs"][0])):
-            raise NotImplementedError(
-                f"The op {opcode.name} takes tables on a GPU, but reads or writes an image or a "
-                "signal here. Use device='cpu'."
+                "sknn/_kernels/gpu/table.py. Use device='cpu'."
             )
     if len(program.passes) != 1:
         raise NotImplementedError(
@@ -147,25 +181,33 @@ def lower_for_gpu(program, phase=Phase.TRAIN):
     """A program as the GPU executor walks it, in training and predictions or in these alone."""
     if phase == Phase.PREDICT:
         program = without_rows(program, program.ops["phases"] & Phase.PREDICT == 0)
-    program = fuse_activations(program)
     check(program)
+    program = pack_values(fuse_activations(program), share=phase == Phase.PREDICT)
     ops, offsets, width = [], {}, 0
     for i, row in enumerate(program.ops):
-        op = Op(
-            i, Opcode(row["opcode"]), Activation(row["activation"]), Phase(row["phases"]),
-            operand(row["inputs"][0]), operand(row["outputs"][0]),
-            tuple(int(s) for s in row["segments"]), tuple(float(a) for a in row["attributes"]),
-            int(row["stream"]),
-            bool((program.segments["frozen"][row["segments"][row["segments"] >= 0]] == 0).any()),
-        )  # fmt: skip
-        ops.append(op)
+        ops.append(lower_op(program, i, row))
         offsets[i] = width
-        width += TABLE[op.opcode].n_sums * op.y.width
+        width += TABLE[ops[i].opcode].n_sums * ops[i].y.shape[2]
     segments = tuple(
         (int(s["offset"]), int(s["rows"]), int(s["columns"])) for s in program.segments
     )
+    most_pixels = max(int(x["height"] * x["width"]) for x in operands_of(program))
+    read = [x for x in operands_of(program) if x["arena"] == Arena.INPUT]
+    input_stride = int(read[0]["sample_stride"]) if read else round_up(program.n_features)
     return GpuProgram(
-        tuple(ops), segments, update_ranges(program.segments), offsets, width,
-        operand(program.output), program.n_features, round_up(program.n_features),
-        program.value_size, program.n_parameters, program.x_scale,
+        tuple(ops), segments, update_ranges(program.segments), offsets, width, most_pixels,
+        operand(program.output), program.n_features, input_stride, program.value_size,
+        program.bytes_size, program.n_parameters, program.x_scale,
+    )  # fmt: skip
+
+
+def lower_op(program, i, row):
+    """A row as an `Op`."""
+    segments = row["segments"][row["segments"] >= 0]
+    (x, x2, _), (y, y2) = ([operand(x) for x in row[k]] for k in ("inputs", "outputs"))
+    return Op(
+        i, Opcode(row["opcode"]), Activation(row["activation"]), Phase(row["phases"]),
+        x, y, x2, y2, tuple(int(d) for d in row["dims"]),
+        tuple(int(s) for s in row["segments"]), tuple(float(a) for a in row["attributes"]),
+        int(row["stream"]), bool((program.segments["frozen"][segments] == 0).any()),
     )  # fmt: skip

@@ -8,7 +8,10 @@ import numpy as np
 
 from sknn._kernels.ops import Activation, Opcode, Optimizer
 
-FILES = ("activation.cu", "dropout.cu", "gather.cu", "loss.cu", "norm.cu", "optimizer.cu")
+FILES = (
+    "activation.cu", "combine.cu", "dropout.cu", "gather.cu", "loss.cu", "norm.cu",
+    "optimizer.cu", "pool.cu",
+)  # fmt: skip
 HERE = Path(__file__).parent
 # threads of a block, as many as device.h says at most
 THREADS = 256
@@ -17,6 +20,16 @@ C_TYPES = {
     np.dtype(np.float64): "double",
     np.dtype(np.uint8): "unsigned char",
 }
+# kernels that are instantiated for each activation
+ACTIVATED = (
+    "activated_sum", "activated_sum_gradient", "activation", "activation_gradient",
+    "bias_activation", "layer_norm",
+)  # fmt: skip
+# and those of the element type alone
+PLAIN = (
+    "average_pool", "average_pool_gradient", "column_sums", "copy_rows", "dropout",
+    "layer_norm_gradient", "max_pool", "max_pool_gradient", "softmax_log_loss",
+)  # fmt: skip
 ELEMENTWISE_LOSSES = (Opcode.SIGMOID_LOG_LOSS, Opcode.SQUARED_ERROR, Opcode.POISSON_DEVIANCE)
 # the rules of formulas.h that an optimizer may be, by name
 PLAIN_SGD = "PlainSgd"
@@ -69,15 +82,11 @@ def kernel_names(dtype):
         *(
             kernel_name(kernel, formula(activation), dtype)
             for activation in Activation
-            for kernel in ("bias_activation", "activation", "activation_gradient", "layer_norm")
+            for kernel in ACTIVATED
         ),
-        kernel_name("column_sums", dtype),
-        kernel_name("dropout", dtype),
-        kernel_name("layer_norm_gradient", dtype),
+        *(kernel_name(kernel, dtype) for kernel in PLAIN),
         *(kernel_name("elementwise_loss", formula(loss), dtype) for loss in ELEMENTWISE_LOSSES),
-        kernel_name("softmax_log_loss", dtype),
         *(kernel_name("gather", from_, dtype) for from_ in C_TYPES),
-        kernel_name("copy_rows", dtype),
         *(kernel_name("update", rule_name(rule, dtype), dtype) for rule in rules),
         kernel_name("finish_steps"),
     )
