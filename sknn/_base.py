@@ -356,11 +356,11 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
             X = prepare_X(X, parameters.dtype, program.x_scale)
         if layer is not None:
             program = up_to(program, layer)
-        if gpu is not None:
-            return predict_on_gpu(self, program, parameters, X, gpu)
         state = self._state
         if state is not None:
             state = state.astype(parameters.dtype, copy=False)
+        if gpu is not None:
+            return predict_on_gpu(self, program, parameters, X, gpu, state)
         fold = X.shape[0] >= FOLD_ROWS
         program = lower_for_cpu(program, isinstance(X, CSR), Phase.PREDICT, fold)
         parameters = program.folded(parameters, state)

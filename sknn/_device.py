@@ -12,7 +12,7 @@ import numpy as np
 from sknn._compat import _check_n_features, _check_y
 from sknn._kernels.cpu.executor import Executor, predict
 from sknn._kernels.ops import Phase
-from sknn._lowering import lower_for_cpu
+from sknn._lowering import fold_normalizations, lower_for_cpu
 from sknn._validation import CSR, READ_IN_PLACE, is_on_gpu, to_host
 
 # bytes of X that are on the device at once in a prediction
@@ -197,16 +197,18 @@ def gpu_executor(estimator, program, dtype, capacity, gpu, trains=True):
     return executor
 
 
-def predict_on_gpu(estimator, program, parameters, X, gpu):
+def predict_on_gpu(estimator, program, parameters, X, gpu, state=None):
     """Predictions where X lies: as a CuPy array for a CuPy X, else as a NumPy array."""
+    program = fold_normalizations(program)
+    parameters = program.folded(parameters, state)
     n_block = max(1, BLOCK_BYTES // max(1, X.shape[1] * X.dtype.itemsize))
     capacity = min(len(X), GPU_ROWS, n_block)
     executor = gpu_executor(estimator, program, parameters.dtype, capacity, gpu, trains=False)
     if is_on_gpu(X):
-        executor.bind(X)
+        executor.bind(X, state=state)
         return executor.predict(parameters)
     blocks = []
     for first in range(0, len(X), n_block):
-        executor.bind(X[first : first + n_block])
+        executor.bind(X[first : first + n_block], state=state)
         blocks.append(to_host(executor.predict(parameters)))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)

@@ -95,6 +95,7 @@ def _redirect(operand, instead):
             operand[name] = other[name]
 
 
+@lru_cache(maxsize=64)
 def fold_normalizations(program):
     """A copy of a program without the batch normalisations of a layer's sums.
 

@@ -2,6 +2,8 @@
 // after the other. Threads take turns in a chosen order, each until its next barrier or shuffle,
 // so that a missing barrier shows in one order or another. Shared memory starts poisoned.
 #pragma once
+#undef _FORTIFY_SOURCE      // whose longjmp refuses to leave a fiber's stack
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -32,14 +34,20 @@ enum Order { UP, DOWN, SHUFFLED };
 constexpr size_t STACK = 64 << 10;
 constexpr int WARP = 32, MAX_THREADS = 1024;
 
+struct Context {
+    ucontext_t start;
+    jmp_buf place;
+    bool begun = false;
+};
+// lives on from block to block
 struct Fiber {
-    ucontext_t context;
-    State state;
-    char* stack = static_cast<char*>(malloc(STACK));
+    Context context;
+    State state = DONE;
+    char* stack = nullptr;
 };
 
 static std::vector<Fiber> fibers(MAX_THREADS);
-static ucontext_t scheduler;
+static Context scheduler;
 static int current;
 static Order order = UP;
 static long long block_number = 0;
@@ -54,10 +62,23 @@ inline void poison(void* memory, size_t n, long long& seen) {
     memset(memory, 0xff, n);
 }
 
+// swapcontext without its system call, which sanitizers need to follow the stacks
+__attribute__((noinline)) inline void switch_to(Context& from, Context& to) {
+    const bool begun = to.begun;
+    to.begun = true;
+#ifdef __SANITIZE_ADDRESS__
+    swapcontext(&from.start, &to.start);
+#else
+    if (_setjmp(from.place)) return;
+    if (begun) _longjmp(to.place, 1);
+    setcontext(&to.start);
+#endif
+}
+
 inline void wait(State state) {
     const int me = current;
     fibers[me].state = state;
-    swapcontext(&fibers[me].context, &scheduler);
+    switch_to(fibers[me].context, scheduler);
     current = me;
     threadIdx.x = me;
 }
@@ -73,9 +94,21 @@ template<class T> T exchange(T v, int source) {
 }
 
 inline void run_fiber() {
-    body();
-    fibers[current].state = DONE;
-    swapcontext(&fibers[current].context, &scheduler);
+    for (;;) {
+        body();
+        wait(DONE);
+    }
+}
+
+// at its begin, also if it was left in the middle of a block
+inline void restart(Fiber& fiber) {
+    ucontext_t& start = fiber.context.start;
+    getcontext(&start);
+    start.uc_stack.ss_sp = fiber.stack;
+    start.uc_stack.ss_size = STACK;
+    start.uc_link = &scheduler.start;
+    makecontext(&start, run_fiber, 0);
+    fiber.context.begun = false;
 }
 
 inline void put_in_order(std::vector<int>& turns) {
@@ -110,13 +143,11 @@ inline bool release_warps(int n) {
 inline bool run_block(int n) {
     std::vector<int> turns(n);
     ++block_number;
+    scheduler.begun = true;
     for (int i = 0; i < n; ++i) {
         Fiber& fiber = fibers[i];
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack;
-        fiber.context.uc_stack.ss_size = STACK;
-        fiber.context.uc_link = &scheduler;
-        makecontext(&fiber.context, run_fiber, 0);
+        if (!fiber.stack) fiber.stack = static_cast<char*>(malloc(STACK));
+        if (fiber.state != DONE || !fiber.context.begun) restart(fiber);
         fiber.state = READY;
     }
     for (;;) {
@@ -125,7 +156,7 @@ inline bool run_block(int n) {
             if (fibers[i].state != READY) continue;
             current = i;
             threadIdx = {static_cast<unsigned>(i), 0, 0};
-            swapcontext(&scheduler, &fibers[i].context);
+            switch_to(scheduler, fibers[i].context);
         }
         if (release_warps(n)) continue;
         int done = 0, waiting = 0;

@@ -29,18 +29,20 @@ FLAGS = os.environ.get("SKNN_SIMULATED_FLAGS", "-O1").split()
 GUARD = 0 if any("sanitize" in flag for flag in FLAGS) else 1024
 
 
+ALL_KERNELS = tuple(dict.fromkeys((*kernel_names(np.float32), *kernel_names(np.float64))))
+
+
 @cache
-def compiled(text):
-    """All kernels of both compute types as a shared library."""
-    names = [*kernel_names(np.float32), *kernel_names(np.float64)]
-    names = list(dict.fromkeys(names))
+def compiled(text, names=ALL_KERNELS):
+    """Kernels, by default all of both compute types, as a shared library."""
     launchers = "".join(
         f'extern "C" bool kernel{i}(unsigned n_blocks, unsigned n_threads, void** arguments) '
         f"{{ return simulated::launch({name}, n_blocks, n_threads, arguments); }}\n"
         for i, name in enumerate(names)
     )
     text = '#include "cuda_on_cpu.h"\n' + text + launchers
-    digest = hashlib.sha256((text + str(FLAGS)).encode()).hexdigest()[:16]
+    header = (HERE / "cuda_on_cpu.h").read_text()
+    digest = hashlib.sha256((header + text + str(FLAGS)).encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"sknn_simulated_{digest}.so"
     if not path.exists():
         with tempfile.TemporaryDirectory() as folder:
@@ -117,6 +119,8 @@ class SimulatedDriver:
         Whether what runs beside the main stream runs as late as it may, or at once.
     text : str or None
         Of the kernels, if not the package's.
+    names : tuple of str
+        Of the kernels that it has.
     array : type
         Of the arrays that stand for those of the device.
     """
@@ -124,9 +128,10 @@ class SimulatedDriver:
     index = 0
 
     def __init__(self, order="up", fuses=True, captures=True, late=False, text=None,
-                 array=np.ndarray):  # fmt: skip
+                 names=ALL_KERNELS, array=np.ndarray):  # fmt: skip
         self.array = array
-        self.library, self.functions = compiled(source() if text is None else text)
+        self.library, self.functions = compiled(source() if text is None else text, names)
+        self.launched = {}  # kernels, as keys
         self.order, self.fuses, self.captures, self.late = order, fuses, captures, late
         self.preparing = False
         self.recording, self.beside_list, self.is_beside = None, [], False
@@ -182,6 +187,7 @@ class SimulatedDriver:
     # ---- launches -------------------------------------------------------------------------
 
     def launch(self, name, n_blocks, *arguments):
+        self.launched[name] = True
         values = [argument(a) for a in arguments]
 
         def run():

@@ -210,9 +210,24 @@ def test_long_predictions_are_cut(simulated, monkeypatch):
     np.testing.assert_allclose(model.predict_proba(X), expected)
 
 
-def test_ops_without_a_gpu_side(simulated):
-    with pytest.raises(NotImplementedError, match="BATCH_NORM has no GPU side"):
-        MLPClassifier(normalization="batch", device="cuda").fit(X, Y)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_batch_normalization(simulated, dtype, early_stopping):
+    """Of minibatches, and of one row that is left over; the best statistics are kept.
+
+    Means follow biases, which have no gradient, so that Adam moves them by rounding alone.
+    """
+    options = {"normalization": "batch", "early_stopping": early_stopping, "dtype": dtype,
+               "batch_size": 53, "max_iter": 20}  # fmt: skip
+    cpu, gpu = (fitted("classifier", device, **options) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(gpu.loss_curve_, cpu.loss_curve_, rtol=1e-4)
+    close = {"atol": 1e-2 if dtype == "float32" else 1e-7}
+    np.testing.assert_allclose(gpu._state, cpu._state, **close)
+    np.testing.assert_allclose(gpu.predict_proba(X), cpu.predict_proba(X), **close)
+    for model in (cpu, gpu):
+        if not early_stopping:
+            model.partial_fit(X, Y)
+    np.testing.assert_allclose(gpu._state, cpu._state, **close)
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])

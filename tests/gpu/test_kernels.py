@@ -1,7 +1,5 @@
 """Each kernel on the CPU, in three orders of threads, against NumPy."""
 
-import re
-
 import numpy as np
 import pytest
 
@@ -17,7 +15,6 @@ from sknn._kernels.gpu.source import (
     formula,
     kernel_name,
     rule_name,
-    source,
 )
 from sknn._kernels.ops import Activation, Opcode, Optimizer
 
@@ -37,8 +34,8 @@ each_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s[0]}x{s[
 class Device:
     """A simulated device with arrays on it."""
 
-    def __init__(self, order, text=None):
-        self.driver = SimulatedDriver(order, text=text)
+    def __init__(self, order, **options):
+        self.driver = SimulatedDriver(order, **options)
         self.arrays = []
 
     def put(self, array):
@@ -346,64 +343,3 @@ def test_finish_steps(order):
     assert progress["loss"][0] == pytest.approx(5 + total.sum())
     assert progress["first_step"][0] == first + n_steps
     device.check()
-
-
-BARRIER = re.compile(r"\n *__syncthreads\(\);")
-
-
-@pytest.mark.parametrize("place", range(len(BARRIER.findall(source()))))
-def test_a_missing_barrier_is_caught(place):
-    """Without any one of the barriers, some order of threads gives a wrong result."""
-    match = list(BARRIER.finditer(source()))[place]
-    text = source()[: match.start()] + source()[match.end() :]
-    wrong = False
-    for order in ORDERS:
-        wrong |= any(differs(Device(order, text), check) for check in CHECKS)
-    assert wrong
-
-
-def differs(device, check):
-    found, expected = check(device)
-    return not np.allclose(found, expected, rtol=1e-6, atol=0)
-
-
-def loss_sum(device):
-    found, expected = run_loss(device, Opcode.SOFTMAX_LOG_LOSS, np.float64, (70, 33))
-    return found[2][1].sum(), expected[2]
-
-
-def gradient_sums(device, n=20, m=300):
-    rng = np.random.default_rng(0)
-    g, g_address = device.put(rng.uniform(size=(n, m)))
-    parts, address = device.put(np.full((1, m), np.nan))
-    for width in (m, 16):  # several groups of threads, and several parts of a row
-        parts[...] = np.nan
-        lanes = kernels.grid(n, width).lanes
-        device.driver.launch(
-            kernel_name("activation_gradient", formula(Activation.IDENTITY), float), 1,
-            g_address, g_address, address, n, width, m, min(lanes, 64), n,
-        )  # fmt: skip
-        if not np.allclose(parts[0, :width], g[:, :width].sum(axis=0)):
-            return parts[0, :width], 0
-    return 1, 1
-
-
-def sums_of_columns(device, n=50, m=40):
-    rng = np.random.default_rng(0)
-    parts, parts_address = device.put(rng.uniform(size=(n, m)))
-    sums, address = device.put(np.full(m, np.nan))
-    device.driver.launch(kernel_name("column_sums", float), 2, address, parts_address, n, m, 0)
-    return sums, parts.sum(axis=0)
-
-
-def finished(device, n_steps=15):
-    progress, address = device.put(np.zeros(1, PROGRESS_DTYPE))
-    ones = device.put(np.ones((n_steps, 40)))[1]
-    step_losses = device.put(np.full(n_steps, np.nan))[1]
-    device.driver.launch(
-        kernel_name("finish_steps"), 1, address, step_losses, ones, 40, ones, 0, ones, n_steps, 1.0
-    )
-    return progress["loss"][0], n_steps * 40
-
-
-CHECKS = (loss_sum, gradient_sums, sums_of_columns, finished)

@@ -19,9 +19,6 @@ void activation(T* y, int64_t n, int64_t m, int64_t ld, int64_t lanes) {
     });
 }
 
-template<class F> constexpr bool IS_IDENTITY = false;
-template<> constexpr bool IS_IDENTITY<Identity> = true;
-
 // g = g F'(y), and for each block the column sums of its rows of g
 //                                  g, y (n, m), sums (blocks, m)
 template<class F, class T> __global__
@@ -63,24 +60,9 @@ void activation_gradient(T* __restrict__ g, const T* __restrict__ y, T* __restri
 template<class T> __global__
 void column_sums(T* __restrict__ out, const T* __restrict__ parts, int64_t n, int64_t m,
                  int64_t accumulate) {
-    SKNN_SHARED(T, sums, MOST_THREADS);
-    const int lane = threadIdx.x % WARP, group = threadIdx.x / WARP;
-    const int n_groups = blockDim.x / WARP;
-    const int64_t j = int64_t(blockIdx.x) * WARP + lane;
-    T sum = 0;
-    for (int64_t i = group; i < n && j < m; i += 4 * AT_ONCE * n_groups) {
-        T part[4 * AT_ONCE] = {};
-        #pragma unroll
-        for (int k = 0; k < 4 * AT_ONCE; ++k)
-            if (i + k * n_groups < n) part[k] = parts[(i + k * n_groups) * m + j];
-        #pragma unroll
-        for (int k = 0; k < 4 * AT_ONCE; ++k) sum += part[k];
-    }
-    sums[threadIdx.x] = sum;
-    __syncthreads();
-    if (group > 0 || j >= m) return;
-    for (int k = 1; k < n_groups; ++k) sum += sums[k * WARP + lane];
-    out[j] = accumulate ? out[j] + sum : sum;
+    const int64_t j = int64_t(blockIdx.x) * WARP + threadIdx.x % WARP;
+    const T sum = column_sum(parts + j, n, m, j < m);
+    if (threadIdx.x < WARP && j < m) out[j] = accumulate ? out[j] + sum : sum;
 }
 
 }  // namespace sknn

@@ -36,6 +36,9 @@ template<class F> SKNN_DEVICE void for_elements(int64_t n, int64_t m, int lanes,
         for (int64_t j = lane; j < m; j += lanes) f(i, j);
 }
 
+template<class F> constexpr bool IS_IDENTITY = false;
+template<> constexpr bool IS_IDENTITY<Identity> = true;
+
 // over groups of `lanes` threads, a power of two; every thread gets it
 template<class T> SKNN_DEVICE T group_sum(T v, int lanes) {
     for (int k = lanes / 2; k > 0; k /= 2) v += __shfl_xor_sync(ALL_LANES, v, k);
@@ -57,6 +60,29 @@ SKNN_DEVICE double block_sum(double v) {
     __syncthreads();
     if (threadIdx.x >= WARP) return 0;
     return group_sum(threadIdx.x < blockDim.x / WARP ? parts[threadIdx.x] : 0.0, WARP);
+}
+
+// Of n numbers, stride apart: each warp adds up some, and the first warp's threads, which get it,
+// the warps' sums. The threads of a lane have the same column, those of inactive lanes none.
+template<class T> SKNN_DEVICE T column_sum(const T* column, int64_t n, int64_t stride,
+                                           bool active) {
+    SKNN_SHARED(T, sums, MOST_THREADS);
+    const int lane = threadIdx.x % WARP, group = threadIdx.x / WARP;
+    const int n_groups = blockDim.x / WARP;
+    T sum = 0;
+    for (int64_t i = group; i < n && active; i += 4 * AT_ONCE * n_groups) {
+        T part[4 * AT_ONCE] = {};
+        #pragma unroll
+        for (int k = 0; k < 4 * AT_ONCE; ++k)
+            if (i + k * n_groups < n) part[k] = column[(i + k * n_groups) * stride];
+        #pragma unroll
+        for (int k = 0; k < 4 * AT_ONCE; ++k) sum += part[k];
+    }
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    for (int k = 1; group == 0 && k < n_groups; ++k) sum += sums[k * WARP + lane];
+    __syncthreads();
+    return sum;
 }
 
 }  // namespace sknn

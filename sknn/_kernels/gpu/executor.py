@@ -60,6 +60,10 @@ class Run:
         how kernels find their rows.
     accumulate : bool
         Whether gradients of parameters are added to what is there.
+    moves_state : bool
+        Whether running statistics follow the minibatch's.
+    workspace : int
+        Address of scratch of what runs one after the other, forward and backward.
     n_losses : int
         Blocks that each wrote a sum of losses.
     n_sums : dict of int to int
@@ -69,7 +73,8 @@ class Run:
     def __init__(self, executor, phase, step, n, batch, first=0):
         self.executor, self.driver, self.dtype = executor, executor.driver, executor.dtype
         self.phase, self.n, self.first = phase, n, first
-        self.accumulate = False
+        self.accumulate = self.moves_state = False
+        self.workspace = executor.at("workspace")
         self.n_losses, self.n_sums = 0, {}
         at = executor.at
         self.losses = at("losses")
@@ -125,6 +130,14 @@ class Run:
         """Its gradient."""
         return self._segment("parameter_gradients", op, index)
 
+    def state(self, op):
+        """Address of an op's running statistics."""
+        return self.executor.at("state", op.state)
+
+    def statistics(self, op):
+        """Address of what the minibatch says of an op's channels."""
+        return self.executor.at("statistics", op.statistics)
+
     def sums(self, op, place=0):
         """Address of the column sums of one of an op's gradients, one row for each block."""
         offset = self.executor.program.sum_offsets[op.index] + place * op.y.shape[2]
@@ -171,10 +184,11 @@ class Executor:
         self.predicts = lower_for_gpu(program, Phase.PREDICT)
         self.program = lower_for_gpu(program, Phase.TRAIN) if trains else self.predicts
         self.dtype = np.dtype(dtype)
-        self.capacity = rows_at_once(self.program, int(capacity), self.dtype.itemsize)
+        self.capacity = rows_at_once(self.program, int(capacity), self.dtype.itemsize, trains)
         self.driver, self.precision = driver, precision
         self.X = self.arrays = None
         self.targets = self.weights = 0
+        self.state = None  # on the host; the device has the newest
         self.pinned = driver.pinned
         self.graphs, self.captures = {}, True
         self.room, self.uploaded = (0, 0), None  # of the epoch's arena, and its order
@@ -194,6 +208,8 @@ class Executor:
             ("gradients", program.value_size * n * trains),
             ("input", program.input_stride * n),
             ("parameters", program.n_parameters),
+            ("state", program.n_state),
+            ("statistics", program.statistics_size),
             ("slots", MAX_SLOTS * n_trained),
             ("parameter_gradients", n_trained),
         ):
@@ -201,6 +217,8 @@ class Executor:
         self.sum_blocks = sum_blocks(n * program.most_pixels)
         layout.add("sums", program.sum_width * self.sum_blocks * trains, itemsize)
         layout.add("bytes", program.bytes_size * n * trains, 1)
+        scratch = (TABLE[op.opcode].workspace(op, n, itemsize) for op in program.ops)
+        layout.add("workspace", max(scratch), 1)
         n_parts = max(STEPS_PER_GRAPH, -(-capacity // self.capacity))
         layout.add("losses", n_parts * LOSS_BLOCKS, 8)
         layout.add("penalties", STEPS_PER_GRAPH * update_blocks(program), 8)
@@ -247,8 +265,8 @@ class Executor:
             Of the host or of the device.
         targets : array, int32 class indices or C-ordered rows of the executor's dtype
         weights : array of float64 of shape (n_samples,) or None
-        state
-            Of ops that have no GPU side.
+        state : array of the executor's dtype or None
+            Running statistics, as long as the program says; `fetch` changes them.
         seed : int
             Of the program's random ops.
         """
@@ -264,7 +282,16 @@ class Executor:
             self.host_weights = None if weights is None else self.driver.to_host(weights)
             self.targets = 0 if targets is None else self.driver.address(targets)
             self.weights = 0 if weights is None else self.driver.address(weights)
+            self._take_state(state)
         self.graphs.clear()
+
+    def _take_state(self, state):
+        n = self.program.n_state
+        if n and (state is None or state.dtype != self.dtype or state.shape != (n,)):
+            raise ValueError(f"The program keeps {n} running statistics of {self.dtype}.")
+        self.state = state if n else None
+        if n:
+            self.driver.upload(self.at("state"), state)
 
     # ---- steps ----------------------------------------------------------------------------
 
@@ -312,7 +339,7 @@ class Executor:
             n_losses = 0
             for first in range(0, n, self.capacity):
                 run = Run(self, Phase.TRAIN, step, min(self.capacity, n - first), batch, first)
-                run.accumulate = first > 0
+                run.accumulate, run.moves_state = first > 0, True
                 run.losses += 8 * n_losses
                 self._forward(run)
                 self._backward(run)
@@ -449,11 +476,13 @@ class Executor:
         return progress[0]
 
     def fetch(self):
-        """Copy parameters and slots to the arrays on the host that `train_epoch` was given."""
+        """Copy parameters, slots and state to the arrays that the verbs were given."""
         if self.optimizer is None:
             return
         with self.driver.active():
             self.driver.download(self.parameters, self.at("parameters"))
+            if self.state is not None:
+                self.driver.download(self.state, self.at("state"))
             slots = np.empty_like(self.optimizer.slots, order="C")
             if slots.size:
                 self.driver.download(slots, self.at("slots"))
@@ -505,8 +534,10 @@ class Executor:
         return self.driver.to_host(self.predict(parameters, rows))
 
 
-def rows_at_once(program, capacity, itemsize):
-    """Rows of a minibatch, of which the rest follows in further parts."""
+def rows_at_once(program, capacity, itemsize, trains):
+    """Rows of a minibatch, of which the rest follows in further parts if no op needs all."""
+    if trains and any(TABLE[op.opcode].whole for op in program.ops):
+        return capacity
     return max(1, min(capacity, CHUNK_ROWS, CHUNK_BYTES // (program.value_size * itemsize)))
 
 

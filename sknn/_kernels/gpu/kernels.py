@@ -1,7 +1,7 @@
 """What each op launches: forward, backward and the gradient of its parameters.
 
 A function takes a `Run`, which knows where a step's memory is, and an `Op`. `table.py` says which
-opcode has which; those of images are in `images.py`.
+opcode has which; `norm.py` and `images.py` have more of them.
 """
 
 from dataclasses import dataclass
@@ -142,40 +142,6 @@ def dense_gradient(run, op):
         run.parameter_gradient(op, 0), run.value(op.x).T, run.gradient(op.y),
         accumulate=run.accumulate,
     )  # fmt: skip
-
-
-# ---- layer norm: y = activation(gamma z + beta), z = x with mean 0 and variance 1 -----------
-
-
-def layer_norm_forward(run, op):
-    x, y = run.pixels(op.x), run.pixels(op.y)
-    shape = grid(y.rows, y.columns, WARP)
-    run.driver.launch(
-        kernel_name("layer_norm", formula(op.activation), run.dtype), shape.blocks, y.address,
-        x.address, run.parameter(op, 0).address, run.parameter(op, 1).address, y.rows,
-        y.columns, y.stride, x.stride, shape.lanes, op.attributes[0],
-    )  # fmt: skip
-
-
-def layer_norm_backward(run, op):
-    """dy = dy activation'(y), then dx, then dy = dy z"""
-    activation_gradient(run, op)
-    x, dy = run.pixels(op.x), run.pixel_gradients(op.y)
-    dx = run.pixel_gradients(op.x).address
-    shape = grid(dy.rows, dy.columns, WARP)
-    run.driver.launch(
-        kernel_name("layer_norm_gradient", run.dtype), shape.blocks, dx, dy.address, x.address,
-        run.parameter(op, 0).address, dy.rows, dy.columns, x.stride, dy.stride, shape.lanes,
-        op.attributes[0], int(op.x.accumulate),
-    )  # fmt: skip
-    run.gradient_ready()
-
-
-def layer_norm_gradient(run, op):
-    """dbeta = sum of dy, dgamma = sum of dy z"""
-    column_sums(run, op, 1)
-    activation_gradient(run, op, Activation.IDENTITY, place=1)
-    column_sums(run, op, 0, place=1)
 
 
 # ---- dropout: y = x / (1 - rate) or 0, the same numbers forward and backward ----------------

@@ -48,6 +48,8 @@ class Op:
     attributes : tuple of float
     stream : int
         Of random numbers; -1: none.
+    state, statistics : int
+        Of a normalisation: offsets of its running statistics, and of a minibatch's.
     trains : bool
         Whether its parameters do.
     """
@@ -64,6 +66,8 @@ class Op:
     segments: tuple
     attributes: tuple
     stream: int
+    state: int
+    statistics: int
     trains: bool
 
 
@@ -85,7 +89,8 @@ class GpuProgram:
     most_pixels : int
         Of a value's row.
     output : Operand
-    n_features, input_stride, value_size, bytes_size, n_parameters : int
+    n_features, input_stride, value_size, bytes_size, n_parameters, n_state : int
+    statistics_size : int
     x_scale : float
     """
 
@@ -101,6 +106,8 @@ class GpuProgram:
     value_size: int
     bytes_size: int
     n_parameters: int
+    n_state: int
+    statistics_size: int
     x_scale: float
 
 
@@ -197,7 +204,8 @@ def lower_for_gpu(program, phase=Phase.TRAIN):
     return GpuProgram(
         tuple(ops), segments, update_ranges(program.segments), offsets, width, most_pixels,
         operand(program.output), program.n_features, input_stride, program.value_size,
-        program.bytes_size, program.n_parameters, program.x_scale,
+        program.bytes_size, program.n_parameters, program.n_state, program.statistics_size,
+        program.x_scale,
     )  # fmt: skip
 
 
@@ -209,5 +217,6 @@ def lower_op(program, i, row):
         i, Opcode(row["opcode"]), Activation(row["activation"]), Phase(row["phases"]),
         x, y, x2, y2, tuple(int(d) for d in row["dims"]),
         tuple(int(s) for s in row["segments"]), tuple(float(a) for a in row["attributes"]),
-        int(row["stream"]), bool((program.segments["frozen"][segments] == 0).any()),
+        int(row["stream"]), int(row["state"]), int(row["statistics"]),
+        bool((program.segments["frozen"][segments] == 0).any()),
     )  # fmt: skip

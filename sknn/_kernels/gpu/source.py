@@ -23,11 +23,12 @@ C_TYPES = {
 # kernels that are instantiated for each activation
 ACTIVATED = (
     "activated_sum", "activated_sum_gradient", "activation", "activation_gradient",
-    "bias_activation", "layer_norm",
+    "batch_norm", "batch_norm_sums", "bias_activation", "layer_norm",
 )  # fmt: skip
 # and those of the element type alone
 PLAIN = (
-    "average_pool", "average_pool_gradient", "column_sums", "copy_rows", "dropout",
+    "average_pool", "average_pool_gradient", "batch_moments", "batch_norm_gradient",
+    "column_sums", "copy_rows", "dropout", "finish_moments", "finish_sums",
     "layer_norm_gradient", "max_pool", "max_pool_gradient", "softmax_log_loss",
 )  # fmt: skip
 ELEMENTWISE_LOSSES = (Opcode.SIGMOID_LOG_LOSS, Opcode.SQUARED_ERROR, Opcode.POISSON_DEVIANCE)

@@ -2,21 +2,26 @@
 
 from typing import NamedTuple
 
-from sknn._kernels.gpu import images, kernels
+from sknn._kernels.gpu import images, kernels, norm
 from sknn._kernels.gpu.source import ELEMENTWISE_LOSSES
 from sknn._kernels.ops import Opcode
 
 
 class Kernels(NamedTuple):
-    """Of one opcode, by role; the gradient is None if it has no parameters.
+    """Of one opcode, by role.
 
-    ``n_sums`` says of how many gradients it keeps column sums.
+    The gradient, which runs beside the backward pass, is None if there are no parameters or
+    backward makes theirs. ``n_sums`` says of how many gradients an op keeps column sums,
+    ``workspace(op, n, itemsize)`` how many bytes forward and backward need for n rows, ``whole``
+    whether training needs all rows of a minibatch at once.
     """
 
     forward: object
     backward: object
     gradient: object = None
     n_sums: int = 0
+    workspace: object = lambda op, n, itemsize: 0
+    whole: bool = False
 
 
 TABLE = {
@@ -24,8 +29,11 @@ TABLE = {
         kernels.dense_forward, kernels.dense_backward, kernels.dense_gradient, n_sums=1
     ),
     Opcode.LAYER_NORM: Kernels(
-        kernels.layer_norm_forward, kernels.layer_norm_backward, kernels.layer_norm_gradient,
-        n_sums=2,
+        norm.layer_norm_forward, norm.layer_norm_backward, norm.layer_norm_gradient, n_sums=2
+    ),
+    Opcode.BATCH_NORM: Kernels(
+        norm.batch_norm_forward, norm.batch_norm_backward, workspace=norm.batch_norm_workspace,
+        whole=True,
     ),
     Opcode.DROPOUT: Kernels(kernels.dropout_forward, kernels.dropout_backward),
     Opcode.ACTIVATE: Kernels(kernels.add_forward, kernels.add_backward),

@@ -1,0 +1,85 @@
+"""A barrier that is missing shows: without it some order of threads gives a wrong result."""
+
+import re
+
+import numpy as np
+import pytest
+
+from sknn._kernels.gpu import kernels
+from sknn._kernels.gpu.executor import PROGRESS_DTYPE
+from sknn._kernels.gpu.source import formula, kernel_name, source
+from sknn._kernels.ops import Activation, Opcode
+
+from .simulated import ORDERS
+from .test_kernels import Device, run_loss
+from .test_norm_kernels import normalised
+
+pytestmark = pytest.mark.usefixtures("compiler")
+BARRIER = re.compile(r"\n *__syncthreads\(\);")
+
+
+def loss_sum(device):
+    found, expected = run_loss(device, Opcode.SOFTMAX_LOG_LOSS, np.float64, (70, 33))
+    return found[2][1].sum(), expected[2]
+
+
+def gradient_sums(device, n=20, m=300):
+    rng = np.random.default_rng(0)
+    g, g_address = device.put(rng.uniform(size=(n, m)))
+    parts, address = device.put(np.full((1, m), np.nan))
+    for width in (m, 16):  # several groups of threads, and several parts of a row
+        parts[...] = np.nan
+        lanes = kernels.grid(n, width).lanes
+        device.driver.launch(
+            kernel_name("activation_gradient", formula(Activation.IDENTITY), float), 1,
+            g_address, g_address, address, n, width, m, min(lanes, 64), n,
+        )  # fmt: skip
+        if not np.allclose(parts[0, :width], g[:, :width].sum(axis=0)):
+            return parts[0, :width], 0
+    return 1, 1
+
+
+def sums_of_columns(device, n=50, m=40):
+    rng = np.random.default_rng(0)
+    parts, parts_address = device.put(rng.uniform(size=(n, m)))
+    sums, address = device.put(np.full(m, np.nan))
+    device.driver.launch(kernel_name("column_sums", float), 2, address, parts_address, n, m, 0)
+    return sums, parts.sum(axis=0)
+
+
+def finished(device, n_steps=15):
+    progress, address = device.put(np.zeros(1, PROGRESS_DTYPE))
+    ones = device.put(np.ones((n_steps, 40)))[1]
+    step_losses = device.put(np.full(n_steps, np.nan))[1]
+    device.driver.launch(
+        kernel_name("finish_steps"), 1, address, step_losses, ones, 40, ones, 0, ones, n_steps, 1.0
+    )
+    return progress["loss"][0], n_steps * 40
+
+
+CHECKS = (loss_sum, gradient_sums, sums_of_columns, finished, normalised)
+
+
+def differs(device, check):
+    found, expected = check(device)
+    return not np.allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def names():
+    """Of the kernels that the checks launch; as they are, they make no difference."""
+    launched = {}
+    for order in ORDERS:
+        for check in CHECKS:
+            device = Device(order)
+            assert not differs(device, check)
+            launched.update(device.driver.launched)
+    return tuple(launched)
+
+
+@pytest.mark.parametrize("place", range(len(BARRIER.findall(source()))))
+def test_a_missing_barrier_is_caught(names, place):
+    match = list(BARRIER.finditer(source()))[place]
+    text = source()[: match.start()] + source()[match.end() :]
+    devices = (Device(order, text=text, names=names) for order in ORDERS)
+    assert any(differs(device, check) for device in devices for check in CHECKS)
