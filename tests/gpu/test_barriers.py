@@ -11,6 +11,7 @@ from sknn._kernels.gpu.source import formula, kernel_name, source
 from sknn._kernels.ops import Activation, Opcode
 
 from .simulated import ORDERS
+from .test_image_kernels import GROUPED, Convolution
 from .test_kernels import Device, run_loss
 from .test_norm_kernels import normalised
 
@@ -57,7 +58,17 @@ def finished(device, n_steps=15):
     return progress["loss"][0], n_steps * 40
 
 
-CHECKS = (loss_sum, gradient_sums, sums_of_columns, finished, normalised)
+def weight_gradients(device):
+    """In one part, where several groups of threads share a block and take several columns."""
+    results = []
+    for kind in ("depthwise", "pointwise"):
+        conv = Convolution(device, np.float64, GROUPED[kind])
+        found = conv.weight_gradient(share_rows=1000).sum(axis=0)
+        results.append((found.ravel(), conv.dw.ravel()))
+    return [np.concatenate(arrays) for arrays in zip(*results, strict=True)]
+
+
+CHECKS = (loss_sum, gradient_sums, sums_of_columns, finished, normalised, weight_gradients)
 
 
 def differs(device, check):

@@ -39,7 +39,10 @@ def test_nvrtc(nvrtc, architecture):
     assert len({nvrtc.getLoweredName(program, name) for name in names}) == len(names)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    ["sm_80", *(pytest.param(a, marks=pytest.mark.slow) for a in ("sm_75", "sm_90"))],
+)
 def test_nvcc_spills_nothing(tmp_path, architecture):
     nvcc = shutil.which("nvcc")
     if nvcc is None:

@@ -5,9 +5,23 @@ The pixels of a minibatch are the rows of one matrix, channels its columns.
 
 import numpy as np
 
-from sknn._kernels.gpu.kernels import grid
-from sknn._kernels.gpu.source import kernel_name
-from sknn._kernels.ops import Phase, PoolDim
+from sknn._kernels.gpu.kernels import (
+    SUM_BLOCKS,
+    Matrix,
+    activated_product,
+    activation_gradient,
+    column_sums,
+    grid,
+    sum_columns,
+)
+from sknn._kernels.gpu.source import formula, kernel_name
+from sknn._kernels.ops import ConvDim, Phase, PoolDim
+
+# elements of the columns of a convolution that are in memory at once
+COLUMN_ELEMENTS = 1 << 25
+# images of a part of a minibatch, and elements of a row of columns, are multiples of these, so
+# that products find everything at the addresses that they like
+PART_ALIGN, COLUMN_ALIGN = 4, 8
 
 # Windows of windows.h, which kernels take by value
 WINDOWS_DTYPE = np.dtype([
@@ -73,3 +87,161 @@ def pool_backward(run, op, kernel, *positions):
     on_windows(run, kernel_name(kernel, run.dtype), run.n, dx, pool_windows(op),
                (dx.address, dy.address, *positions), (dx.stride, dy.stride),
                int(op.x.accumulate))  # fmt: skip
+
+
+# ---- conv: y = activation(x * W + b) --------------------------------------------------------
+
+
+def conv_windows(op):
+    """The windows of a convolution."""
+    d = op.dims
+    return np.array(
+        (*op.x.shape, *op.y.shape, *d[: ConvDim.CONV_GROUPS], d[ConvDim.CONV_GROUPS]),
+        WINDOWS_DTYPE,
+    )  # fmt: skip
+
+
+def is_grouped(op):
+    return op.dims[ConvDim.CONV_GROUPS] > 1
+
+
+def is_pointwise(op):
+    """Whether each output pixel sees one pixel, so that x itself is its columns."""
+    d = op.dims
+    single = d[ConvDim.CONV_KERNEL_HEIGHT] == d[ConvDim.CONV_KERNEL_WIDTH] == 1
+    return single and not is_grouped(op) and op.x.shape[:2] == op.y.shape[:2]
+
+
+def column_size(op):
+    """What a window sees, and elements from one row of columns to the next."""
+    taps = op.dims[ConvDim.CONV_KERNEL_HEIGHT] * op.dims[ConvDim.CONV_KERNEL_WIDTH]
+    size = taps * op.x.shape[2]
+    return size, -(-size // COLUMN_ALIGN) * COLUMN_ALIGN
+
+
+def weight_shares(op, n):
+    """Parts of n images' output pixels that each have a gradient of grouped weights."""
+    n_rows = column_size(op)[0] // op.dims[ConvDim.CONV_GROUPS]
+    return min(max(1, 4 * SUM_BLOCKS // n_rows), n * op.y.shape[0] * op.y.shape[1])
+
+
+def images_at_once(op):
+    """Whose columns are in memory."""
+    image = op.y.shape[0] * op.y.shape[1] * column_size(op)[1]
+    return max(1, COLUMN_ELEMENTS // image // PART_ALIGN) * PART_ALIGN
+
+
+def conv_workspace(op, n, itemsize):
+    """Bytes that n images need: columns of some, or shares of a gradient."""
+    if is_pointwise(op):
+        return 0
+    size, stride = column_size(op)
+    height, width, filters = op.y.shape
+    if is_grouped(op):
+        return weight_shares(op, n) * size // op.dims[ConvDim.CONV_GROUPS] * filters * itemsize
+    return min(n, images_at_once(op)) * height * width * stride * itemsize
+
+
+def parts(run, op):
+    """(first, number) of the images that are convolved one after the other."""
+    most = run.n if is_pointwise(op) else images_at_once(op)
+    return [(first, min(most, run.n - first)) for first in range(0, run.n, most)]
+
+
+def images_of(run, matrix, part):
+    """The pixels of some images."""
+    pixels, (first, n) = matrix.rows // run.n, part
+    address = matrix.address + first * pixels * matrix.stride * run.dtype.itemsize
+    return matrix._replace(address=address, rows=n * pixels)
+
+
+def columns_of(run, op, part):
+    """Where the columns of some images lie; x itself where it is its own."""
+    size, stride = column_size(op)
+    height, width, _ = op.y.shape
+    if is_pointwise(op):
+        return run.pixels(op.x)
+    return Matrix(run.workspace, part[1] * height * width, size, stride)
+
+
+def make_columns(run, op, part):
+    """Columns with what the windows of some images see."""
+    columns = columns_of(run, op, part)
+    if not is_pointwise(op):
+        x, y = (images_of(run, run.pixels(side), part) for side in (op.x, op.y))
+        pixels = y._replace(columns=x.columns)  # of y, each with all channels of x
+        on_windows(run, kernel_name("im2col", run.dtype), part[1], pixels, conv_windows(op),
+                   (columns.address, x.address), (columns.stride, x.stride))  # fmt: skip
+    return columns
+
+
+def conv_forward(run, op):
+    x, y, weights = run.pixels(op.x), run.pixels(op.y), run.parameter(op, 0)
+    if is_grouped(op):
+        kernel = kernel_name("grouped_conv", formula(op.activation), run.dtype)
+        on_windows(run, kernel, run.n, y, conv_windows(op),
+                   (y.address, x.address, weights.address, run.parameter(op, 1).address),
+                   (y.stride, x.stride))  # fmt: skip
+        return
+    for part in parts(run, op):
+        columns = make_columns(run, op, part)
+        activated_product(run, op, images_of(run, y, part), columns, weights)
+
+
+def conv_backward(run, op):
+    """dy = dy activation'(y), then dW = columns' dy and dx, the sum of dy W' over its columns
+
+    The workspace holds the columns of one part after the other, and so dW is made here.
+    """
+    activation_gradient(run, op)
+    run.gradient_ready()
+    if is_grouped(op):
+        grouped_backward(run, op)
+        return
+    accumulates = run.accumulate
+    for part in parts(run, op):
+        dy = images_of(run, run.pixel_gradients(op.y), part)
+        if op.trains:
+            columns = make_columns(run, op, part)
+            run.product(run.parameter_gradient(op, 0), columns.T, dy, accumulate=accumulates)
+            accumulates = True
+        if op.x.grad_offset >= 0:
+            input_gradient(run, op, part, dy)
+
+
+def input_gradient(run, op, part, dy):
+    """dx of some images."""
+    dx, weights = images_of(run, run.pixel_gradients(op.x), part), run.parameter(op, 0)
+    if is_pointwise(op):
+        run.product(dx, dy, weights.T, accumulate=op.x.accumulate)
+        return
+    columns = columns_of(run, op, part)
+    run.product(columns, dy, weights.T)
+    on_windows(run, kernel_name("col2im", run.dtype), part[1], dx, conv_windows(op),
+               (dx.address, columns.address), (dx.stride, columns.stride),
+               int(op.x.accumulate))  # fmt: skip
+
+
+def grouped_backward(run, op):
+    """dW by shares of the output pixels, and dx"""
+    x, dx, dy = run.pixels(op.x), run.pixel_gradients(op.x), run.pixel_gradients(op.y)
+    windows, weights, gradient = conv_windows(op), run.parameter(op, 0), run.parameter_gradient
+    if op.trains:
+        share_rows = -(-dy.rows // weight_shares(op, run.n))
+        n_shares, lanes = -(-dy.rows // share_rows), grid(1, dy.columns).lanes
+        run.driver.launch(
+            kernel_name("grouped_weight_gradient", run.dtype), n_shares * weights.rows,
+            run.workspace, x.address, dy.address, windows, run.n, x.stride, dy.stride, lanes,
+            share_rows,
+        )  # fmt: skip
+        sum_columns(run, gradient(op, 0).address, run.workspace, n_shares,
+                    weights.rows * weights.columns)  # fmt: skip
+    if op.x.grad_offset >= 0:
+        on_windows(run, kernel_name("grouped_conv_gradient", run.dtype), run.n, dx, windows,
+                   (dx.address, dy.address, weights.address), (dx.stride, dy.stride),
+                   int(op.x.accumulate))  # fmt: skip
+
+
+def conv_gradient(run, op):
+    """db = sum of dy; backward has made dW"""
+    column_sums(run, op, 1)

@@ -117,9 +117,14 @@ def activation_gradient(run, op, activation=None, place=0):
 def column_sums(run, op, segment, place=0):
     """The gradient of a segment, from the sums of blocks."""
     out = run.parameter_gradient(op, segment)
+    sum_columns(run, out.address, run.sums(op, place), run.n_sums[op.index], out.columns)
+
+
+def sum_columns(run, out, parts, n_parts, n_columns):
+    """A gradient as the sum of parts, or added to what is there if the run says so."""
     run.driver.launch(
-        kernel_name("column_sums", run.dtype), -(-out.columns // WARP), out.address,
-        run.sums(op, place), run.n_sums[op.index], out.columns, int(run.accumulate),
+        kernel_name("column_sums", run.dtype), -(-n_columns // WARP), out, parts, n_parts,
+        n_columns, int(run.accumulate),
     )  # fmt: skip
 
 

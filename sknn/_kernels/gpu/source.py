@@ -9,7 +9,7 @@ import numpy as np
 from sknn._kernels.ops import Activation, Opcode, Optimizer
 
 FILES = (
-    "activation.cu", "combine.cu", "dropout.cu", "gather.cu", "loss.cu", "norm.cu",
+    "activation.cu", "combine.cu", "conv.cu", "dropout.cu", "gather.cu", "loss.cu", "norm.cu",
     "optimizer.cu", "pool.cu",
 )  # fmt: skip
 HERE = Path(__file__).parent
@@ -23,13 +23,14 @@ C_TYPES = {
 # kernels that are instantiated for each activation
 ACTIVATED = (
     "activated_sum", "activated_sum_gradient", "activation", "activation_gradient",
-    "batch_norm", "batch_norm_sums", "bias_activation", "layer_norm",
+    "batch_norm", "batch_norm_sums", "bias_activation", "grouped_conv", "layer_norm",
 )  # fmt: skip
 # and those of the element type alone
 PLAIN = (
-    "average_pool", "average_pool_gradient", "batch_moments", "batch_norm_gradient",
+    "average_pool", "average_pool_gradient", "batch_moments", "batch_norm_gradient", "col2im",
     "column_sums", "copy_rows", "dropout", "finish_moments", "finish_sums",
-    "layer_norm_gradient", "max_pool", "max_pool_gradient", "softmax_log_loss",
+    "grouped_conv_gradient", "grouped_weight_gradient", "im2col", "layer_norm_gradient",
+    "max_pool", "max_pool_gradient", "softmax_log_loss",
 )  # fmt: skip
 ELEMENTWISE_LOSSES = (Opcode.SIGMOID_LOG_LOSS, Opcode.SQUARED_ERROR, Opcode.POISSON_DEVIANCE)
 # the rules of formulas.h that an optimizer may be, by name

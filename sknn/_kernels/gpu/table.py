@@ -39,6 +39,10 @@ TABLE = {
     Opcode.ACTIVATE: Kernels(kernels.add_forward, kernels.add_backward),
     Opcode.ADD: Kernels(kernels.add_forward, kernels.add_backward),
     Opcode.COPY: Kernels(kernels.copy_forward, kernels.copy_backward),
+    Opcode.CONV: Kernels(
+        images.conv_forward, images.conv_backward, images.conv_gradient, n_sums=1,
+        workspace=images.conv_workspace,
+    ),
     Opcode.MAX_POOL: Kernels(images.max_pool_forward, images.max_pool_backward),
     Opcode.AVERAGE_POOL: Kernels(images.average_pool_forward, images.average_pool_backward),
     **dict.fromkeys(

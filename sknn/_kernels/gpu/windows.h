@@ -4,17 +4,6 @@
 
 namespace sknn {
 
-// Tap (a, b) of the window of output pixel (i, j) is the pixel (i stride_h - pad_top +
-// a dilation_h, ...) of x, which may lie outside. Kernels take it by value.
-struct Windows {
-    int64_t height, width, channels;        // of x
-    int64_t out_height, out_width, filters; // of y
-    int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
-    int64_t groups;
-    SKNN_DEVICE int64_t in_pixels() const { return height * width; }
-    SKNN_DEVICE int64_t out_pixels() const { return out_height * out_width; }
-};
-
 // pixel i of many images
 struct Pixel {
     int64_t image;
@@ -24,6 +13,26 @@ struct Pixel {
         image = line / height;
         row = int(line - image * height);
         column = int(i - line * width);
+    }
+};
+
+// Tap (a, b) of the window of output pixel (i, j) is the pixel (i stride_h - pad_top +
+// a dilation_h, ...) of x, which may lie outside. Kernels take it by value.
+struct Windows {
+    int64_t height, width, channels;        // of x
+    int64_t out_height, out_width, filters; // of y
+    int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+    int64_t groups;
+    SKNN_DEVICE int64_t in_pixels() const { return height * width; }
+    SKNN_DEVICE int64_t out_pixels() const { return out_height * out_width; }
+
+    // the pixel of x under a tap of an output pixel's window, -1 outside
+    SKNN_DEVICE int64_t seen(int64_t output, int64_t tap) const {
+        const Pixel p(output, out_height, out_width);
+        const int64_t row = p.row * stride_h - pad_top + tap / kernel_w * dilation_h;
+        const int64_t column = p.column * stride_w - pad_left + tap % kernel_w * dilation_w;
+        if (row < 0 || row >= height || column < 0 || column >= width) return -1;
+        return (p.image * height + row) * width + column;
     }
 };
 
