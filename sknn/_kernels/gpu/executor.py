@@ -308,7 +308,7 @@ class Executor:
                 continue
             kernels = TABLE[op.opcode]
             kernels.backward(run, op)
-            if kernels.gradient is not None and op.trains:
+            if kernels.gradient is not None and any(op.trains):
                 with self.driver.beside():
                     kernels.gradient(run, op)
         self.driver.join()

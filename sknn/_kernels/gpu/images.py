@@ -10,12 +10,12 @@ from sknn._kernels.gpu.kernels import (
     Matrix,
     activated_product,
     activation_gradient,
-    column_sums,
+    bias_gradient,
     grid,
     sum_columns,
 )
 from sknn._kernels.gpu.source import formula, kernel_name
-from sknn._kernels.ops import ConvDim, Phase, PoolDim
+from sknn._kernels.ops import Activation, ConvDim, Phase, PoolDim
 
 # elements of the columns of a convolution that are in memory at once
 COLUMN_ELEMENTS = 1 << 25
@@ -193,7 +193,8 @@ def conv_backward(run, op):
 
     The workspace holds the columns of one part after the other, and so dW is made here.
     """
-    activation_gradient(run, op)
+    if op.activation != Activation.IDENTITY:
+        activation_gradient(run, op)
     run.gradient_ready()
     if is_grouped(op):
         grouped_backward(run, op)
@@ -201,7 +202,7 @@ def conv_backward(run, op):
     accumulates = run.accumulate
     for part in parts(run, op):
         dy = images_of(run, run.pixel_gradients(op.y), part)
-        if op.trains:
+        if op.trains[0]:
             columns = make_columns(run, op, part)
             run.product(run.parameter_gradient(op, 0), columns.T, dy, accumulate=accumulates)
             accumulates = True
@@ -226,7 +227,7 @@ def grouped_backward(run, op):
     """dW by shares of the output pixels, and dx"""
     x, dx, dy = run.pixels(op.x), run.pixel_gradients(op.x), run.pixel_gradients(op.y)
     windows, weights, gradient = conv_windows(op), run.parameter(op, 0), run.parameter_gradient
-    if op.trains:
+    if op.trains[0]:
         share_rows = -(-dy.rows // weight_shares(op, run.n))
         n_shares, lanes = -(-dy.rows // share_rows), grid(1, dy.columns).lanes
         run.driver.launch(
@@ -244,4 +245,5 @@ def grouped_backward(run, op):
 
 def conv_gradient(run, op):
     """db = sum of dy; backward has made dW"""
-    column_sums(run, op, 1)
+    if op.trains[1]:
+        bias_gradient(run, op)

@@ -138,15 +138,23 @@ def dense_backward(run, op):
         run.product(dx, dy, run.parameter(op, 0).T, accumulate=op.x.accumulate)
 
 
-def dense_gradient(run, op):
-    """dW = x' dy, and db = sum of dy; added to what is there if the run says so"""
+def bias_gradient(run, op):
+    """db = sum of dy; an activation's gradient has summed up blocks before"""
     if op.activation == Activation.IDENTITY:
         activation_gradient(run, op)
     column_sums(run, op, 1)
-    run.product(
-        run.parameter_gradient(op, 0), run.value(op.x).T, run.gradient(op.y),
-        accumulate=run.accumulate,
-    )  # fmt: skip
+
+
+def dense_gradient(run, op):
+    """dW = x' dy, and db = sum of dy; added to what is there if the run says so"""
+    trains_weights, trains_biases, *_ = op.trains
+    if trains_biases:
+        bias_gradient(run, op)
+    if trains_weights:
+        run.product(
+            run.parameter_gradient(op, 0), run.value(op.x).T, run.gradient(op.y),
+            accumulate=run.accumulate,
+        )  # fmt: skip
 
 
 # ---- dropout: y = x / (1 - rate) or 0, the same numbers forward and backward ----------------

@@ -50,8 +50,8 @@ class Op:
         Of random numbers; -1: none.
     state, statistics : int
         Of a normalisation: offsets of its running statistics, and of a minibatch's.
-    trains : bool
-        Whether its parameters do.
+    trains : tuple of bool
+        Which of its segments do.
     """
 
     index: int
@@ -68,7 +68,7 @@ class Op:
     stream: int
     state: int
     statistics: int
-    trains: bool
+    trains: tuple
 
 
 @dataclass(frozen=True)
@@ -211,12 +211,12 @@ def lower_for_gpu(program, phase=Phase.TRAIN):
 
 def lower_op(program, i, row):
     """A row as an `Op`."""
-    segments = row["segments"][row["segments"] >= 0]
+    frozen = program.segments["frozen"]
     (x, x2, _), (y, y2) = ([operand(x) for x in row[k]] for k in ("inputs", "outputs"))
     return Op(
         i, Opcode(row["opcode"]), Activation(row["activation"]), Phase(row["phases"]),
         x, y, x2, y2, tuple(int(d) for d in row["dims"]),
         tuple(int(s) for s in row["segments"]), tuple(float(a) for a in row["attributes"]),
         int(row["stream"]), int(row["state"]), int(row["statistics"]),
-        bool((program.segments["frozen"][segments] == 0).any()),
+        tuple(bool(s >= 0 and not frozen[s]) for s in row["segments"]),
     )  # fmt: skip
