@@ -101,7 +101,7 @@ device : {'cpu', 'cuda', 'cuda:N'} or None, default=None
     GPU N. None follows X: a CuPy array trains on its GPU, all else on the CPU. A GPU needs
     CuPy (``pip install 'sknn[cuda13]'`` or ``'sknn[cuda12]'``). Fitted attributes are NumPy
     arrays, and a model trained on a GPU predicts on a machine without one. Sparse X trains
-    on the CPU, and so do networks with layers that have no GPU side yet.
+    on the CPU.
 
 matmul_precision : {'float32', 'tf32', 'bfloat16'}, default='float32'
     How matrix products are computed on a GPU when computing in float32: in full, or with
