@@ -29,7 +29,7 @@ FLOORS = [
      "_kernels/gpu/kernels.py", "_kernels/gpu/images.py", "_kernels/gpu/norm.py",
      "_kernels/gpu/table.py", "_kernels/gpu/blas.py", "_kernels/gpu/driver.py"},
     {"_program.py", "_lowering.py", "_kernels/cpu/executor.pyx", "_kernels/gpu/lowering.py",
-     "_kernels/gpu/executor.py"},
+     "_kernels/gpu/executor.py", "_kernels/gpu/rows.py"},
     {"layers.py", "losses.py", "optimizers.py", "schedules.py", "initializers.py",
      "architectures.py"},
     {"_training.py", "_lbfgs.py", "_validation.py", "_targets.py", "_state.py", "_device.py",

@@ -10,6 +10,9 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
+import weakref
+from collections import Counter, deque
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,6 +20,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from sknn._kernels.gpu.driver import out_of_memory
 from sknn._kernels.gpu.kernels import Epilogue
 from sknn._kernels.gpu.source import C_TYPES, THREADS, kernel_names, source
 
@@ -104,6 +108,41 @@ class DeviceArray(np.ndarray):
 DeviceArray.__module__ = "cupy"
 
 
+class Streams:
+    """Queues of work, each done in its order: at once, or as late as others' waits allow.
+
+    Parameters
+    ----------
+    late : container of {'main', 'copies'}
+        The queues that are as late as may be.
+    """
+
+    def __init__(self, late):
+        self.late, self.lock = late, threading.RLock()
+        self.queues = {name: deque() for name in ("main", "copies")}
+        self.issued, self.done = Counter(), Counter()
+
+    def push(self, name, run):
+        """Add some work; the event when it is done."""
+        with self.lock:
+            self.queues[name].append(run)
+            self.issued[name] += 1
+            if name not in self.late:
+                self.finish(self.event(name))
+            return self.event(name)
+
+    def event(self, name):
+        return name, self.issued[name]
+
+    def finish(self, event):
+        """Work until an event has come."""
+        name, count = event
+        with self.lock:
+            while self.done[name] < count:
+                self.queues[name].popleft()()
+                self.done[name] += 1
+
+
 class SimulatedDriver:
     """The driver's interface without a device.
 
@@ -123,13 +162,18 @@ class SimulatedDriver:
         Of the kernels that it has.
     array : type
         Of the arrays that stand for those of the device.
+    memory : int
+        Bytes of the device.
+    late_streams : container of {'main', 'copies'}
+        What the host does not wait for and runs as late as it may, rather than at once.
     """
 
     index = 0
 
     def __init__(self, order="up", fuses=True, captures=True, late=False, text=None,
-                 names=ALL_KERNELS, array=np.ndarray):  # fmt: skip
-        self.array = array
+                 names=ALL_KERNELS, array=np.ndarray, memory=1 << 40, late_streams=()):
+        self.array, self.memory, self.used = array, memory, 0
+        self.streams, self.pinned_arrays = Streams(late_streams), []
         self.library, self.functions = compiled(source() if text is None else text, names)
         self.launched = {}  # kernels, as keys
         self.order, self.fuses, self.captures, self.late = order, fuses, captures, late
@@ -146,7 +190,24 @@ class SimulatedDriver:
     def load_kernels(self, dtype):
         assert np.dtype(dtype) in C_TYPES
 
+    def free_bytes(self):
+        return self.memory - self.used
+
+    def _take(self, array):
+        """Count an array's memory for as long as it is there."""
+        if array.nbytes > self.free_bytes():
+            raise out_of_memory(array.nbytes, self.free_bytes(), self.memory)
+        self.used += array.nbytes
+        weakref.finalize(array, self._give_back, array.nbytes)
+        return array
+
+    def _give_back(self, n_bytes):
+        self.used -= n_bytes
+
     def allocate(self, n_bytes):
+        if n_bytes > self.free_bytes():
+            raise out_of_memory(n_bytes, self.free_bytes(), self.memory)
+        self.used += n_bytes
         whole = np.full(n_bytes + 2 * GUARD, 0xFF, np.uint8)
         whole[:GUARD] = whole[GUARD + n_bytes :] = SENTINEL
         self.allocated.append(whole)
@@ -159,7 +220,7 @@ class SimulatedDriver:
             assert (whole[len(whole) - GUARD :] == SENTINEL).all()
 
     def empty(self, shape, dtype):
-        out = np.empty(shape, dtype)
+        out = self._take(np.empty(shape, dtype))
         out.view(np.uint8)[...] = 0xFF
         return out.view(self.array)
 
@@ -167,22 +228,46 @@ class SimulatedDriver:
         return array.ctypes.data
 
     def to_device(self, array):
-        return array if isinstance(array, DeviceArray) else np.array(array, order="C")
+        if isinstance(array, DeviceArray):
+            return array
+        return self._take(np.array(array, order="C", subok=False))
+
+    def is_on_host(self, array):
+        return not isinstance(array, DeviceArray)
 
     def to_host(self, array):
+        self.synchronize()
         return np.asarray(array)
 
     def upload(self, address, array):
-        at(address, np.uint8, (array.nbytes,))[...] = array.reshape(-1).view(np.uint8)
+        if not any(np.may_share_memory(array, pinned) for pinned in self.pinned_arrays):
+            array = array.copy()  # else it is read when its turn comes
+
+        def run():
+            at(address, np.uint8, (array.nbytes,))[...] = array.reshape(-1).view(np.uint8)
+
+        self.streams.push("main", run)
+
+    def upload_beside(self, address, array, event):
+        def run():
+            self.streams.finish(event)
+            at(address, np.uint8, (array.nbytes,))[...] = array.reshape(-1).view(np.uint8)
+
+        return self.streams.push("copies", run)
 
     def download(self, array, address):
+        self.synchronize()
         array.reshape(-1).view(np.uint8)[...] = at(address, np.uint8, (array.nbytes,))
 
     def pinned(self, n, dtype):
-        return np.empty(n, dtype)
+        self.pinned_arrays.append(np.empty(n, dtype))
+        return self.pinned_arrays[-1]
 
     def fill_zero(self, address, n_bytes):
-        at(address, np.uint8, (n_bytes,))[...] = 0
+        def run():
+            at(address, np.uint8, (n_bytes,))[...] = 0
+
+        self.streams.push("main", run)
 
     # ---- launches -------------------------------------------------------------------------
 
@@ -225,7 +310,7 @@ class SimulatedDriver:
         elif self.recording is not None:
             self.recording.append(run)
         else:
-            run()
+            self.streams.push("main", run)
 
     def fork(self):
         """What follows `beside` comes after what was launched so far."""
@@ -255,15 +340,18 @@ class SimulatedDriver:
 
         def replay():
             for run in runs:
-                run()
+                self.streams.push("main", run)
 
         return replay
 
     def record(self):
-        return None
+        return self.streams.event("main")
 
     def wait(self, event):
-        pass
+        self.streams.finish(event)
+
+    def wait_for(self, event):
+        self.streams.push("main", lambda: self.streams.finish(event))
 
     def synchronize(self):
-        pass
+        self.streams.finish(self.streams.event("main"))

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sknn import MLPClassifier, MLPRegressor
 from sknn._kernels.gpu import driver as cuda
 
-from .simulated import DeviceArray
+from .simulated import DeviceArray, SimulatedDriver
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 DIGITS, LABELS = load_digits(return_X_y=True)
@@ -86,6 +86,44 @@ def test_many_rows_are_drawn_ahead(simulated, monkeypatch):
             random_state = np.random.RandomState(0)
         gpu = fitted("classifier", "cuda", max_iter=5, random_state=random_state)
         np.testing.assert_allclose(gpu.loss_curve_, cpu.loss_curve_, rtol=1e-10)
+
+
+@each_estimator
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_rows_that_come_in_chunks(simulated, kind, solver, monkeypatch):
+    """The same bits, scores of held out rows and long predictions included."""
+    models = []
+    for streams in (False, True):
+        if streams:
+            monkeypatch.setattr("sknn._kernels.gpu.rows.MOST_OF_FREE", 0)
+            monkeypatch.setattr("sknn._kernels.gpu.rows.CHUNK_BYTES", 30 * X[0].nbytes)
+        simulated[1]["late_streams"] = ("main", "copies")[:streams]
+        options = {"solver": solver, "max_iter": 3, "batch_size": 20, "alpha": 0.1}
+        models.append(fitted(kind, "cuda", early_stopping=solver == "adam", **options))
+        models[-1].predictions = models[-1].predict(X)
+    for name in ("loss_curve_", "validation_scores_") if solver == "adam" else ("loss_",):
+        assert getattr(models[0], name) == getattr(models[1], name)
+    np.testing.assert_array_equal(*(model._parameters for model in models))
+    np.testing.assert_array_equal(*(model.predictions for model in models))
+
+
+def test_an_interrupted_fit(simulated, monkeypatch):
+    """It keeps what was trained, and the device goes on."""
+    record, n_records = SimulatedDriver.record, []
+
+    def interrupted(device):
+        n_records.append(device)
+        if len(n_records) == 4:
+            raise KeyboardInterrupt
+        return record(device)
+
+    monkeypatch.setattr(SimulatedDriver, "record", interrupted)
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        model = fitted("classifier", "cuda", batch_size=60)
+    assert model.n_iter_ == 3
+    expected = fitted("classifier", "cpu", batch_size=60, max_iter=4)
+    np.testing.assert_allclose(model.coefs_[0], expected.coefs_[0])
+    np.testing.assert_allclose(model.predict_proba(X), expected.predict_proba(X))
 
 
 def test_callbacks_see_the_weights(simulated):

@@ -139,8 +139,15 @@ def test_gather(order, dtype, source_dtype, shape):
     grid = kernels.grid(-(-n // kernels.ROWS_AT_ONCE), m)
     device.driver.launch(
         kernel_name("gather", source_dtype, dtype), grid.blocks, address, device.put(X)[1],
-        *place, n, m, m + 2, grid.lanes, 0.5,
+        *place, n, m, m + 2, grid.lanes, 0.5, 0, 0,
     )  # fmt: skip
+    np.testing.assert_array_equal(out, X[rows].astype(dtype) * 0.5)
+    ring, begin = 7, 2  # the rows that come next, as the third step's from the third on
+    device.driver.launch(
+        kernel_name("gather", source_dtype, dtype), grid.blocks, address, device.put(X[:ring])[1],
+        *place, n, m, m + 2, grid.lanes, 0.5, begin, ring,
+    )  # fmt: skip
+    rows = (3 * n + begin + np.arange(n)) % ring
     np.testing.assert_array_equal(out, X[rows].astype(dtype) * 0.5)
     device.check(gap)
 

@@ -92,6 +92,14 @@ def give_back(driver):
         _idle[driver.index].append(driver)
 
 
+def out_of_memory(n_bytes, free, total):
+    """The error of an allocation."""
+    return MemoryError(
+        f"The GPU could not allocate {n_bytes:,} bytes; {free:,} of its {total:,} are free. Make "
+        "batch_size or the network smaller, give X as float32, or use device='cpu'."
+    )
+
+
 @cache
 def load_module(index, dtype):
     """The kernels of one compute type on one device."""
@@ -117,7 +125,9 @@ class Driver:
         cuda = self.cupy.cuda
         self.device = cuda.Device(index)
         with self.device:
-            self.stream, *self.sides = (cuda.Stream(non_blocking=True) for _ in range(1 + N_SIDES))
+            self.stream, self.copies, *self.sides = (
+                cuda.Stream(non_blocking=True) for _ in range(2 + N_SIDES)
+            )
             self.forked = cuda.Event(disable_timing=True)
             self.side_ends = [cuda.Event(disable_timing=True) for _ in self.sides]
             self.workspaces = [cuda.alloc(WORKSPACE_BYTES) for _ in range(1 + N_SIDES)]
@@ -157,15 +167,21 @@ class Driver:
             return self.cupy.empty(shape, dtype)
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            free, total = self.cupy.cuda.runtime.memGetInfo()
-            raise MemoryError(
-                f"The GPU could not allocate {n_bytes:,} bytes; {free:,} of its {total:,} are "
-                "free. Make batch_size or the network smaller, give X as float32, or use "
-                "device='cpu'."
-            ) from error
+            total = self.cupy.cuda.runtime.memGetInfo()[1]
+            raise out_of_memory(n_bytes, self.free_bytes(), total) from error
+
+    def free_bytes(self):
+        """What arrays may still take, by CUDA and by the limit that CuPy's pool was given."""
+        pool = self.cupy.get_default_memory_pool()
+        free = self.cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+        limit = pool.get_limit()
+        return min(free, limit - pool.used_bytes()) if limit else free
 
     def address(self, array):
         return array.data.ptr
+
+    def is_on_host(self, array):
+        return isinstance(array, np.ndarray)
 
     def to_device(self, array):
         """An array on this device; itself if it is there, after what made it."""
@@ -185,6 +201,20 @@ class Driver:
         runtime.memcpyAsync(
             address, array.ctypes.data, array.nbytes, runtime.memcpyHostToDevice, self.stream.ptr
         )
+
+    def upload_beside(self, address, array, event):
+        """Copy a pinned array after an event, beside everything else; the event when it is done.
+
+        May be called by any thread.
+        """
+        runtime = self.cupy.cuda.runtime
+        with self.device:
+            self.copies.wait_event(event)
+            runtime.memcpyAsync(
+                address, array.ctypes.data, array.nbytes, runtime.memcpyHostToDevice,
+                self.copies.ptr,
+            )  # fmt: skip
+            return self._record(self.copies)
 
     def download(self, array, address):
         """Copy to an array of the host, when all that was launched is done."""
@@ -325,12 +355,20 @@ class Driver:
 
     def record(self):
         """An event after all that was launched so far."""
+        return self._record(self.stream)
+
+    def _record(self, stream):
         event = self.cupy.cuda.Event(disable_timing=True)
-        event.record(self.stream)
+        event.record(stream)
         return event
 
     def wait(self, event):
+        """Have the host wait."""
         event.synchronize()
+
+    def wait_for(self, event):
+        """Have what follows on the device wait."""
+        self.stream.wait_event(event)
 
     def synchronize(self):
         self.stream.synchronize()

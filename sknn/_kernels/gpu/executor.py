@@ -5,11 +5,13 @@ device memory (`Progress` in device.h). All memory is one arena, allocated befor
 """
 
 import warnings
+from contextlib import closing
 
 import numpy as np
 
-from sknn._kernels.gpu.kernels import LOSS_BLOCKS, Matrix, copy_rows, gather, sum_blocks
+from sknn._kernels.gpu.kernels import LOSS_BLOCKS, Matrix, copy_rows, sum_blocks
 from sknn._kernels.gpu.lowering import lower_for_gpu
+from sknn._kernels.gpu.rows import place_rows
 from sknn._kernels.gpu.source import PLAIN_SGD, THREADS, formula, kernel_name, rule_name
 from sknn._kernels.gpu.table import TABLE
 from sknn._kernels.ops import Arena, Phase
@@ -26,6 +28,8 @@ GRAPHS_AHEAD = 4
 # parameters that a thread of an update takes
 UPDATED_EACH = 4
 ALIGN_BYTES = 256
+# rows of a part below which a network is not cut where memory is short
+FEWEST_ROWS = 512
 # vectors that an optimizer keeps, at most
 MAX_SLOTS = 2
 
@@ -186,6 +190,7 @@ class Executor:
         self.dtype = np.dtype(dtype)
         self.capacity = rows_at_once(self.program, int(capacity), self.dtype.itemsize, trains)
         self.driver, self.precision = driver, precision
+        self.most_rows = int(capacity)  # of a minibatch
         self.X = self.arrays = None
         self.targets = self.weights = 0
         self.state = None  # on the host; the device has the newest
@@ -195,11 +200,13 @@ class Executor:
         self.parameters = self.optimizer = None  # whose copies the device has
         with driver.active():
             driver.load_kernels(self.dtype)
-            self._allocate(int(capacity), trains)
+            while not self._allocate(int(capacity), trains):
+                self.capacity //= 2
 
     # ---- memory ---------------------------------------------------------------------------
 
     def _allocate(self, capacity, trains):
+        """Make the arena; False if parts of half as many rows may fit where these do not."""
         program, n, itemsize = self.program, self.capacity, self.dtype.itemsize
         n_trained = program.n_parameters * trains
         layout = Layout()
@@ -223,10 +230,16 @@ class Executor:
         layout.add("losses", n_parts * LOSS_BLOCKS, 8)
         layout.add("penalties", STEPS_PER_GRAPH * update_blocks(program), 8)
         layout.add("step_losses", STEPS_PER_GRAPH, 8)
-        self.arena = self.driver.allocate(layout.n_bytes)
+        try:
+            self.arena = self.driver.allocate(layout.n_bytes)
+        except MemoryError:
+            if n <= FEWEST_ROWS or trains and needs_whole_minibatch(program):
+                raise
+            return False
         self.layout = layout
         # padding between segments has no gradient
         self.driver.fill_zero(self.at("parameter_gradients"), n_trained * itemsize)
+        return True
 
     def at(self, name, offset=0):
         """Address of an element of the compute type in a part of the arena."""
@@ -262,7 +275,8 @@ class Executor:
         Parameters
         ----------
         X : array of shape (n_samples, n_features), C-ordered float32, float64 or uint8
-            Of the host or of the device.
+            Of the host or of the device. What does not fit stays on the host and must not
+            change; its rows come as they are needed.
         targets : array, int32 class indices or C-ordered rows of the executor's dtype
         weights : array of float64 of shape (n_samples,) or None
         state : array of the executor's dtype or None
@@ -276,14 +290,17 @@ class Executor:
                 f"X has {X.shape[1]} features, but the program takes {self.program.n_features}."
             )
         with self.driver.active():
-            arrays = [None if a is None else self.driver.to_device(a)
-                      for a in (X, targets, weights)]  # fmt: skip
-            self.X, targets, weights = self.arrays = arrays
+            self.graphs.clear()
+            self.X = self.arrays = None  # makes room
+            arrays = [None if a is None else self.driver.to_device(a) for a in (targets, weights)]
+            targets, weights = self.arrays = arrays
+            # the order and the predictions of all rows have to fit, too
+            row_bytes = 8 + self.predicts.output.width * self.dtype.itemsize
+            self.X = place_rows(self.driver, X, self.most_rows, row_bytes * X.shape[0])
             self.host_weights = None if weights is None else self.driver.to_host(weights)
             self.targets = 0 if targets is None else self.driver.address(targets)
             self.weights = 0 if weights is None else self.driver.address(weights)
             self._take_state(state)
-        self.graphs.clear()
 
     def _take_state(self, state):
         n = self.program.n_state
@@ -296,7 +313,7 @@ class Executor:
     # ---- steps ----------------------------------------------------------------------------
 
     def _forward(self, run):
-        gather(run, self.X.dtype, self.driver.address(self.X), self.program.x_scale)
+        self.X.gather(run, self.program.x_scale)
         program = self.program if run.phase == Phase.TRAIN else self.predicts
         for op in program.ops:
             if op.phases & run.phase:
@@ -371,23 +388,25 @@ class Executor:
         return self.graphs[key]
 
     def _graphs(self, kind, n_rows, batch, launch):
-        """What takes all rows, ``launch(n_steps, n, batch)`` at a time."""
+        """What takes all rows, ``launch(n_steps, n, batch)`` at a time, and how many each."""
         # parts of a minibatch each write losses, as steps do
-        parts = schedule(n_rows, batch, STEPS_PER_GRAPH if batch <= self.capacity else 1)
+        most = STEPS_PER_GRAPH if batch <= self.capacity else 1
+        parts = schedule(n_rows, batch, min(most, self.X.most_steps(batch) or most))
         graphs = {
             part: self._graph((kind, *part, batch), lambda part=part: launch(*part, batch))
             for part in dict.fromkeys(parts)
         }
-        return [graphs[part] for part in parts]
+        return [(graphs[part], part[0] * part[1]) for part in parts]
 
-    def _replay(self, graphs):
+    def _replay(self, graphs, order, batch):
         """One after the other, not too far ahead of the device."""
         events = []
-        for graph in graphs:
-            graph()
-            events.append(self.driver.record())
-            if len(events) > GRAPHS_AHEAD:
-                self.driver.wait(events.pop(0))
+        with closing(self.X.feed(order, batch, [n for _, n in graphs])) as fed:
+            for (graph, _), _ in zip(graphs, fed, strict=False):
+                graph()
+                events.append(self.driver.record())
+                if len(events) > GRAPHS_AHEAD:
+                    self.driver.wait(events.pop(0))
 
     # ---- verbs ----------------------------------------------------------------------------
 
@@ -408,7 +427,7 @@ class Executor:
             self._take_epoch(order, in_order, scales, optimizer.learning_rates(len(scales)),
                              alpha, n_seen)  # fmt: skip
             try:
-                self._replay(graphs)
+                self._replay(graphs, order, batch_size)
             finally:
                 progress = self._progress()
                 optimizer.advance(int(progress["first_step"]))
@@ -498,7 +517,7 @@ class Executor:
             self._take_parameters(parameters)
             self._take_epoch(order, True, np.ones(n_steps), np.zeros(n_steps), 0.0)
             self.driver.fill_zero(self.at("parameter_gradients"), gradient.nbytes)
-            self._replay(graphs)
+            self._replay(graphs, order, self.capacity)
             self.driver.download(gradient, self.at("parameter_gradients"))
             return float(self._progress()["loss"])
 
@@ -520,23 +539,34 @@ class Executor:
                 self._take_parameters(parameters)
             self._take_epoch(order, rows is None, np.ones(1), np.zeros(1), 0.0)
             out = self.driver.empty((n, output.width), self.dtype)
-            for step, first in enumerate(range(0, n, self.capacity)):
-                run = Run(self, Phase.PREDICT, step, min(self.capacity, n - first), self.capacity)
-                self._forward(run)
-                address = self.driver.address(out) + first * output.width * self.dtype.itemsize
-                copy_rows(run, Matrix(address, run.n, output.width, output.width),
-                          run.value(output))  # fmt: skip
+            sizes = [size for _, size in schedule(n, self.capacity, 1)]
+            with closing(self.X.feed(order, self.capacity, sizes)) as fed:
+                for step, size in enumerate(fed):
+                    run = Run(self, Phase.PREDICT, step, size, self.capacity)
+                    self._forward(run)
+                    copy_rows(run, self._rows_of(out, step, size), run.value(output))
             self.driver.synchronize()
         return out
+
+    def _rows_of(self, out, step, n):
+        """The rows that a step of a prediction makes."""
+        width = out.shape[1]
+        first = step * self.capacity * width * self.dtype.itemsize
+        return Matrix(self.driver.address(out) + first, n, width, width)
 
     def predict_rows(self, program, parameters, rows, n_threads):
         """The same on the host; the program is the executor's, the threads are the CPU's."""
         return self.driver.to_host(self.predict(parameters, rows))
 
 
+def needs_whole_minibatch(program):
+    """Whether an op does, so that it cannot be taken in parts."""
+    return any(TABLE[op.opcode].whole for op in program.ops)
+
+
 def rows_at_once(program, capacity, itemsize, trains):
     """Rows of a minibatch, of which the rest follows in further parts if no op needs all."""
-    if trains and any(TABLE[op.opcode].whole for op in program.ops):
+    if trains and needs_whole_minibatch(program):
         return capacity
     return max(1, min(capacity, CHUNK_ROWS, CHUNK_BYTES // (program.value_size * itemsize)))
 

@@ -256,11 +256,14 @@ def loss_backward(run, op):
 # ---- what is no op --------------------------------------------------------------------------
 
 
-def gather(run, dtype, X, scale):
-    """Rows of X, which lies at an address, cast and scaled, as the minibatch."""
+def gather(run, dtype, X, scale, n_ring=0):
+    """Rows of X, which lies at an address, cast and scaled, as the minibatch.
+
+    With ``n_ring``, X has so many rows, and they are the next ones of the epoch.
+    """
     out = run.input
     shape = grid(-(-run.n // ROWS_AT_ONCE), out.columns)
     run.driver.launch(
         kernel_name("gather", dtype, run.dtype), shape.blocks, out.address, X, *run.rows,
-        run.n, out.columns, out.stride, shape.lanes, scale,
+        run.n, out.columns, out.stride, shape.lanes, scale, run.first, n_ring,
     )  # fmt: skip
