@@ -9,12 +9,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from sknn._device import make_executor
-from sknn._orders import Orders
+from sknn._orders import LARGEST_SEED, make_orders
 from sknn._state import reconstruction, set_parameters
 from sknn._validation import choose_batch_size
 from sknn.optimizers import make_optimizer
-
-LARGEST_SEED = np.iinfo(np.int32).max
 
 
 class Split:
@@ -125,9 +123,10 @@ class Trainer:
         if not incremental or self.optimizer is None or self.optimizer.slots is None:
             self.optimizer = make_optimizer(estimator, parameters)
         self.optimizer.slots = self.optimizer.slots.astype(parameters.dtype, copy=False)
-        self.orders = Orders(
-            self.split.train, random_state, isinstance(estimator.random_state, Integral),
-            self.executor.pinned,
+        self.orders = make_orders(
+            self.split.train, random_state, n_samples=data.n_samples, executor=self.executor,
+            is_private=isinstance(estimator.random_state, Integral) and not incremental,
+            batch_size=self.batch_size, flops_per_row=program.flops_per_row(train=True),
         )  # fmt: skip
         self.best = self.copied() if estimator.early_stopping and keep_initial else None
 

@@ -82,6 +82,33 @@ def dropout(op, x, seed, step):
     return np.where(words >= int(rate * 2**32), x / (1 - rate), 0)
 
 
+def philox(counter, key):
+    """The first words of blocks: arrays of 32 bits as counter, two integers as key."""
+    c, (k0, k1), low = [np.asarray(x, dtype=np.uint64) for x in counter], key, 0xFFFFFFFF
+    for _ in range(10):
+        a, b = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        c = [b >> 32 ^ c[1] ^ k0, b & low, a >> 32 ^ c[3] ^ k1, a & low]
+        k0, k1 = (k0 + 0x9E3779B9) & low, (k1 + 0xBB67AE85) & low
+    return c[0]
+
+
+def draw_order(n, seed, epoch, n_rounds=8):
+    """A permutation: Feistel's network over as many bits as n - 1 has, walked back to 0..n - 1."""
+    n_bits = max(2, (n - 1).bit_length())
+    order = np.arange(n, dtype=np.uint64)
+    out = np.ones(n, dtype=bool)
+    while out.any():
+        n_left, n_right = n_bits // 2, n_bits - n_bits // 2
+        left, right = order[out] >> n_right, order[out] & ((1 << n_right) - 1)
+        for step in range(n_rounds):
+            words = philox((right, step, epoch & 0xFFFFFFFF, epoch >> 32), (seed, seed >> 32))
+            left, right = right, left ^ (words & ((1 << n_left) - 1))
+            n_left, n_right = n_right, n_left
+        order[out] = left << n_right | right
+        out = order >= n
+    return order.astype(np.int64)
+
+
 def batch_norm(op, x, scales, shifts, weights, running):
     """With the statistics of the minibatch, or with running ones if there are some."""
     if running is None:

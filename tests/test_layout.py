@@ -25,7 +25,7 @@ FLOORS = [
      "_kernels/gpu/activation.cu", "_kernels/gpu/combine.cu", "_kernels/gpu/conv.cu",
      "_kernels/gpu/pool.cu", "_kernels/gpu/dropout.cu", "_kernels/gpu/gather.cu",
      "_kernels/gpu/loss.cu", "_kernels/gpu/norm.cu", "_kernels/gpu/optimizer.cu",
-     "_kernels/gpu/source.py",
+     "_kernels/gpu/order.cu", "_kernels/gpu/source.py",
      "_kernels/gpu/kernels.py", "_kernels/gpu/images.py", "_kernels/gpu/norm.py",
      "_kernels/gpu/table.py", "_kernels/gpu/blas.py", "_kernels/gpu/driver.py"},
     {"_program.py", "_lowering.py", "_kernels/cpu/executor.pyx", "_kernels/gpu/lowering.py",

@@ -9,9 +9,15 @@ from contextlib import closing
 
 import numpy as np
 
-from sknn._kernels.gpu.kernels import LOSS_BLOCKS, Matrix, copy_rows, sum_blocks
+from sknn._kernels.gpu.kernels import (
+    LOSS_BLOCKS,
+    Matrix,
+    copy_rows,
+    draw_order,
+    sum_blocks,
+)
 from sknn._kernels.gpu.lowering import lower_for_gpu
-from sknn._kernels.gpu.rows import place_rows
+from sknn._kernels.gpu.rows import DrawnOrder, ResidentRows, place_rows
 from sknn._kernels.gpu.source import PLAIN_SGD, THREADS, formula, kernel_name, rule_name
 from sknn._kernels.gpu.table import TABLE
 from sknn._kernels.ops import Arena, Phase
@@ -197,6 +203,7 @@ class Executor:
         self.pinned = driver.pinned
         self.graphs, self.captures = {}, True
         self.room, self.uploaded = (0, 0), None  # of the epoch's arena, and its order
+        self.drawn_from = None, None  # rows that orders are drawn of, there and here
         self.parameters = self.optimizer = None  # whose copies the device has
         with driver.active():
             driver.load_kernels(self.dtype)
@@ -414,20 +421,20 @@ class Executor:
                     n_seen=0):  # fmt: skip
         """One pass over the rows of ``order``; parameters on the host follow at `fetch`.
 
-        Parameters and errors are those of the CPU's executor.
+        Parameters and errors are those of the CPU's executor. The order may be a `DrawnOrder`.
         """
-        scales, n_rows = self._scales(order, batch_size)
         kind = "train", optimizer.opcode, optimizer.is_plain_descent, optimizer.coefficients
         with self.driver.active():
-            self._make_room(len(order), len(scales))
+            self._make_room(len(order), -(-len(order) // batch_size))
+            self._take_order(order, in_order)
+            scales, n_rows = self._scales(order, batch_size)
             graphs = self._graphs(
                 kind, n_rows, batch_size, lambda *part: self._train_steps(*part, optimizer)
             )
             self._take_training(parameters, optimizer)
-            self._take_epoch(order, in_order, scales, optimizer.learning_rates(len(scales)),
-                             alpha, n_seen)  # fmt: skip
+            self._take_numbers(scales, optimizer.learning_rates(len(scales)), alpha, n_seen)
             try:
-                self._replay(graphs, order, batch_size)
+                self._replay(graphs, self._on_host(order), batch_size)
             finally:
                 progress = self._progress()
                 optimizer.advance(int(progress["first_step"]))
@@ -443,7 +450,15 @@ class Executor:
         starts = np.arange(0, len(order), batch_size)
         if self.host_weights is None:
             return 1 / np.minimum(batch_size, len(order) - starts), len(order)
-        sums = np.add.reduceat(self.host_weights[order], starts)
+        if isinstance(order, DrawnOrder):
+            sums = np.empty(len(starts))
+            self.driver.launch(
+                kernel_name("weight_sums"), len(starts), self.at("scales"), self.weights,
+                self.at("order"), len(order), batch_size,
+            )  # fmt: skip
+            self.driver.download(sums, self.at("scales"))
+        else:
+            sums = np.add.reduceat(self.host_weights[order], starts)
         zero = starts[sums == 0]
         with np.errstate(divide="ignore"):
             return 1 / sums, int(zero[0]) if len(zero) else len(order)
@@ -471,11 +486,27 @@ class Executor:
                 f"was given a vector of shape {vector.shape} and {vector.dtype}."
             )
 
-    def _take_epoch(self, order, in_order, scales, rates, alpha, n_seen=0):
-        """What the steps of an epoch read."""
-        if not (in_order and self.uploaded == len(order)):
+    def _take_order(self, order, in_order=False):
+        """The rows of an epoch to the device, unless it draws them or has them."""
+        if isinstance(order, DrawnOrder):
+            if self.drawn_from[0] is not order.rows:
+                self.drawn_from = order.rows, self.driver.to_device(order.rows)
+            rows = 0 if order.rows is None else self.driver.address(self.drawn_from[1])
+            draw_order(self.driver, self.at("order"), rows, order)
+        elif not (in_order and self.uploaded == len(order)):
             self.driver.upload(self.at("order"), np.ascontiguousarray(order, dtype=np.int64))
-            self.uploaded = len(order) if in_order else None
+        self.uploaded = len(order) if in_order else None
+
+    def _on_host(self, order):
+        """The same rows for what sends them, if anything does."""
+        if isinstance(order, DrawnOrder) and not isinstance(self.X, ResidentRows):
+            drawn = np.empty(len(order), np.int64)
+            self.driver.download(drawn, self.at("order"))
+            return drawn
+        return order
+
+    def _take_numbers(self, scales, rates, alpha, n_seen=0):
+        """What else the steps of an epoch read."""
         ranges = [(end, alpha * decayed, factor) for end, decayed, factor in self.program.ranges]
         offsets = self.epoch_layout.offsets
         for name, array in (
@@ -515,7 +546,8 @@ class Executor:
             self._make_room(len(order), n_steps)
             graphs = self._graphs("evaluate", len(order), self.capacity, self._evaluate_steps)
             self._take_parameters(parameters)
-            self._take_epoch(order, True, np.ones(n_steps), np.zeros(n_steps), 0.0)
+            self._take_order(order, True)
+            self._take_numbers(np.ones(n_steps), np.zeros(n_steps), 0.0)
             self.driver.fill_zero(self.at("parameter_gradients"), gradient.nbytes)
             self._replay(graphs, order, self.capacity)
             self.driver.download(gradient, self.at("parameter_gradients"))
@@ -537,7 +569,8 @@ class Executor:
             self._make_room(n, 1)
             if self.parameters is not parameters:
                 self._take_parameters(parameters)
-            self._take_epoch(order, rows is None, np.ones(1), np.zeros(1), 0.0)
+            self._take_order(order, rows is None)
+            self._take_numbers(np.ones(1), np.zeros(1), 0.0)
             out = self.driver.empty((n, output.width), self.dtype)
             sizes = [size for _, size in schedule(n, self.capacity, 1)]
             with closing(self.X.feed(order, self.capacity, sizes)) as fed:

@@ -267,3 +267,11 @@ def gather(run, dtype, X, scale, n_ring=0):
         kernel_name("gather", dtype, run.dtype), shape.blocks, out.address, X, *run.rows,
         run.n, out.columns, out.stride, shape.lanes, scale, run.first, n_ring,
     )  # fmt: skip
+
+
+def draw_order(driver, out, rows, order):
+    """A `DrawnOrder` of the rows that lie at an address, 0 for none."""
+    driver.launch(
+        kernel_name("draw_order"), -(-order.n // THREADS), out, rows, order.n, order.seed,
+        order.epoch,
+    )  # fmt: skip

@@ -1,6 +1,7 @@
 """Where the rows of X are while an executor runs: on the device, or on their way to it."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +16,27 @@ CHUNK_BYTES = 64 << 20
 N_CHUNKS = 2
 # of the host, which together gather rows about as fast as they are uploaded
 MOST_GATHERING = 8
+
+
+@dataclass(frozen=True)
+class DrawnOrder:
+    """The order of an epoch that the device draws itself, from a seed and the epoch's number.
+
+    Attributes
+    ----------
+    n : int
+    rows : ndarray of int64 or None
+        What is put in order; None: the numbers below n.
+    seed, epoch : int
+    """
+
+    n: int
+    rows: np.ndarray | None
+    seed: int
+    epoch: int
+
+    def __len__(self):
+        return self.n
 
 
 def place_rows(driver, X, batch, n_bytes_beside):

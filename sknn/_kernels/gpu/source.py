@@ -10,7 +10,7 @@ from sknn._kernels.ops import Activation, Opcode, Optimizer
 
 FILES = (
     "activation.cu", "combine.cu", "conv.cu", "dropout.cu", "gather.cu", "loss.cu", "norm.cu",
-    "optimizer.cu", "pool.cu",
+    "optimizer.cu", "order.cu", "pool.cu",
 )  # fmt: skip
 HERE = Path(__file__).parent
 # threads of a block, as many as device.h says at most
@@ -90,5 +90,5 @@ def kernel_names(dtype):
         *(kernel_name("elementwise_loss", formula(loss), dtype) for loss in ELEMENTWISE_LOSSES),
         *(kernel_name("gather", from_, dtype) for from_ in C_TYPES),
         *(kernel_name("update", rule_name(rule, dtype), dtype) for rule in rules),
-        kernel_name("finish_steps"),
+        *(kernel_name(name) for name in ("finish_steps", "draw_order", "weight_sums")),
     )
