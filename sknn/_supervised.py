@@ -2,14 +2,14 @@
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.metrics import r2_score
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.metaestimators import available_if
 
 from sknn import losses
 from sknn._base import BaseNetwork
 from sknn._compat import StrOptions, _check_partial_fit_first_call, _fit_context
 from sknn._targets import LabelEncoder, check_labels, is_multilabel, with_class_weight
-from sknn._validation import check_overflow
+from sknn._validation import check_overflow, to_host
 
 
 class Classifier(ClassifierMixin, BaseNetwork):
@@ -131,6 +131,26 @@ class Classifier(ClassifierMixin, BaseNetwork):
         probabilities = self.predict_proba(X)
         return np.log(probabilities, out=probabilities)
 
+    def score(self, X, y, sample_weight=None):
+        """Share of the samples that are predicted right.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes)
+            Their labels, or a label indicator matrix, of which whole rows have to be right.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples.
+
+        Returns
+        -------
+        score : float
+            Also where the arrays are CuPy's.
+        """
+        predictions = to_host(self.predict(X))
+        return accuracy_score(to_host(y), predictions, sample_weight=to_host(sample_weight))
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
@@ -202,3 +222,23 @@ class Regressor(RegressorMixin, BaseNetwork):
         """
         outputs = self._forward(X)
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
+
+    def score(self, X, y, sample_weight=None):
+        """Coefficient of determination R² of the predictions.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            What is to be predicted.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples.
+
+        Returns
+        -------
+        score : float
+            At most 1; the mean over outputs. Also where the arrays are CuPy's.
+        """
+        predictions = to_host(self.predict(X))
+        return r2_score(to_host(y), predictions, sample_weight=to_host(sample_weight))

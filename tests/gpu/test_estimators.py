@@ -179,6 +179,35 @@ def test_labels_of_the_device(arrays, labels):
     assert isinstance(found, DeviceArray) == (labels.dtype.kind != "U")
 
 
+class Guarded(DeviceArray):
+    """As CuPy's arrays, none of NumPy's unless asked with ``get``."""
+
+    def __array_function__(self, function, types, arguments, keywords):
+        raise TypeError(f"implicit conversion by {function.__name__}")
+
+    def __array_ufunc__(self, *arguments, **keywords):
+        raise TypeError("implicit conversion")
+
+
+Guarded.__module__ = "cupy"
+
+
+@each_estimator
+def test_scores_of_arrays_of_the_device(arrays, kind):
+    cls, y = ESTIMATORS[kind]
+    weights = np.random.default_rng(0).uniform(0.5, 2, len(y))
+    model = cls(hidden_layer_sizes=(9,), max_iter=3, random_state=0)
+    cpu = clone(model).fit(X, y, weights)
+    gpu = clone(model).fit(arrays(X), arrays(y), arrays(weights).view(Guarded))
+    np.testing.assert_allclose(gpu.loss_curve_, cpu.loss_curve_)
+    for given in (None, weights):
+        expected = cpu.score(X, y, given)
+        on_device = None if given is None else arrays(given).view(Guarded)
+        for rows, labels in ((arrays(X), arrays(y).view(Guarded)), (X, arrays(y)), (arrays(X), y)):
+            score = gpu.score(rows, labels, on_device)
+            assert isinstance(score, float) and score == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
