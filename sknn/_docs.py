@@ -105,8 +105,8 @@ device : {'cpu', 'cuda', 'cuda:N'} or None, default=None
 
 matmul_precision : {'float32', 'tf32', 'bfloat16'}, default='float32'
     How matrix products are computed on a GPU when computing in float32: in full, or with
-    factors rounded to 11 ('tf32') or 8 bits ('bfloat16') and sums in float32, which is
-    several times as fast. The weights stay float32.
+    factors that may be rounded to 11 ('tf32') or 8 bits ('bfloat16') on their way into the
+    product, which is several times as fast. Sums and all arrays stay float32.
 """
 
 CLASS_WEIGHT = """
