@@ -4,7 +4,8 @@
 
 It needs CuPy, NumPy, Cython, scikit-learn, a C++ compiler and this checkout, whose extensions it
 builds; PyTorch for its columns. It checks every matrix product and kernel, that graphs repeat
-what single launches do, and whole fits against the CPU; then it measures what the device can do
+what single launches do, whole fits against the CPU, rows that come in chunks against rows that are
+there, and orders that the device draws against NumPy's; then it measures what the device can do
 and what training does. DIR gets gpu_check.json and gpu_check.md. The exit status is 1 if a check
 failed.
 """
@@ -22,7 +23,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-SECTIONS = ("products", "programs", "graphs", "fits", "sanitizer", "ceilings", "speed", "search")
+SECTIONS = (
+    "products", "programs", "graphs", "fits", "rows", "orders", "sanitizer", "ceilings", "speed",
+    "search",
+)  # fmt: skip
 
 
 def build():

@@ -26,6 +26,8 @@ TITLES = {
     "programs": "Programs against the CPU executor",
     "graphs": "Graphs and single launches, twice each: the same bits",
     "fits": "Whole fits: loss curves against the CPU's over 20 epochs",
+    "rows": "Rows that come in chunks: the bits of rows that are on the device",
+    "orders": "Orders that the device draws: NumPy's",
     "sanitizer": "compute-sanitizer over small fits",
     "ceilings": "What the device can do",
     "speed": "Microseconds of a training step, 100-512-512-512-10, 1,000,000 rows",

@@ -7,19 +7,23 @@ import subprocess
 import sys
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
+from scipy import sparse
 
 from sknn import MLPClassifier, MLPRegressor, losses, optimizers, schedules
 from sknn._kernels.cpu.executor import Executor as CpuExecutor
 from sknn._kernels.cpu.executor import predict as cpu_predict
+from sknn._kernels.gpu import rows as rows_of_x
 from sknn._kernels.gpu.driver import give_back, take_driver
 from sknn._kernels.gpu.executor import Executor
-from sknn._kernels.gpu.kernels import Epilogue, Matrix
+from sknn._kernels.gpu.kernels import Epilogue, Matrix, draw_order
 from sknn._kernels.gpu.lowering import lower_for_gpu
+from sknn._kernels.gpu.rows import DrawnOrder
 from sknn.layers import Dense, sequential
+from tests import reference
 from tests.kernels.cases import all_cases, as_dtype, network_cases
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -245,8 +249,11 @@ def fits(report):
     """Loss curves of whole fits against the CPU's."""
     X, y = classification(4000, 30, 6)
     rows = []
+    mostly_zero = sparse.csr_array(np.where(np.abs(X) > 1.5, X, 0))
+    kinds = [(MLPClassifier, X, y), (MLPRegressor, X, X @ X[:3].T / 30),
+             (MLPClassifier, mostly_zero, y)]  # fmt: skip
     for solver, dtype in itertools.product(("adam", "sgd", "lbfgs"), ("float32", "float64")):
-        for cls, target in ((MLPClassifier, y), (MLPRegressor, X @ X[:3].T / 30)):
+        for cls, data, target in kinds:
             fitted = []
             for device in ("cpu", "cuda"):
                 model = cls(
@@ -255,27 +262,98 @@ def fits(report):
                 )  # fmt: skip
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    fitted.append(model.fit(X, target))
+                    fitted.append(model.fit(data, target))
             cpu, gpu = (np.array(getattr(m, "loss_curve_", [m.loss_])) for m in fitted)
             difference = float(np.abs(gpu / cpu - 1).max())
             limit = 1e-4 if solver != "lbfgs" else 2e-2
             rows.append(
-                {"estimator": cls.__name__, "solver": solver, "dtype": dtype,
-                 "difference": difference, "ok": difference < limit}
+                {"estimator": cls.__name__, "X": "dense" if data is X else "sparse",
+                 "solver": solver, "dtype": dtype, "difference": difference,
+                 "ok": difference < limit}
             )  # fmt: skip
     return rows
+
+
+@contextmanager
+def chunks_of(n_bytes):
+    """No X of the host fits on the device; so much of it comes at a time."""
+    before = rows_of_x.MOST_OF_FREE, rows_of_x.CHUNK_BYTES
+    rows_of_x.MOST_OF_FREE, rows_of_x.CHUNK_BYTES = 0, n_bytes
+    try:
+        yield
+    finally:
+        rows_of_x.MOST_OF_FREE, rows_of_x.CHUNK_BYTES = before
+
+
+def rows(report):
+    """Fits of rows in chunks of several sizes, and of those that are on the device."""
+    X, y = classification(300_000, 100, 10)
+    sizes = (None, 1 << 18, 1 << 22, rows_of_x.CHUNK_BYTES)
+    fitted, found = [], []
+    for n_bytes in sizes:
+        model = MLPClassifier(
+            (256, 256), batch_size=1000, max_iter=4, early_stopping=True, random_state=0,
+            device="cuda",
+        )  # fmt: skip
+        begin = time.perf_counter()
+        with warnings.catch_warnings(), chunks_of(n_bytes) if n_bytes else nullcontext():
+            warnings.simplefilter("ignore")
+            model.fit(X, y)
+            seconds = time.perf_counter() - begin
+            fitted.append((model.loss_curve_, model.validation_scores_, model.predict_proba(X)))
+        same = all(np.array_equal(a, b) for a, b in zip(fitted[0], fitted[-1], strict=True))
+        found.append({"chunk bytes": n_bytes, "seconds of the fit": seconds, "ok": same})
+    return found
+
+
+def orders(report):
+    """Permutations drawn there and here, and that fits in such orders repeat themselves."""
+    found = []
+    with driver_of_device() as driver:
+        driver.load_kernels(np.float32)
+        for n, some in ((1, False), (1000, True), (1 << 20, False), (3_000_001, True)):
+            taken = np.arange(5, 5 + 2 * n, 2) if some else None
+            memory, places = driver.empty((n,), np.int64), taken
+            if some:
+                places = driver.to_device(taken)
+            order = DrawnOrder(n, taken, 12345, 7)
+            draw_order(
+                driver, driver.address(memory), driver.address(places) if some else 0, order
+            )
+            driver.synchronize()
+            expected = reference.draw_order(n, 12345, 7)
+            expected = expected if taken is None else taken[expected]
+            same = np.array_equal(driver.to_host(memory), expected)
+            found.append({"rows": n, "of some rows": some, "ok": bool(same)})
+    X, y = classification(1_000_000, 8, 2)
+    curves = []
+    for _ in range(2):
+        model = MLPClassifier((8,), batch_size=100_000, max_iter=3, random_state=0, device="cuda")
+        begin = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            curves.append(model.fit(X, y).loss_curve_)
+    seconds = time.perf_counter() - begin
+    found.append({"rows": len(X), "seconds of a fit": seconds, "ok": curves[0] == curves[1]})
+    return found
 
 
 SMALL_FIT = """
 import numpy as np, warnings
 warnings.simplefilter("ignore")
+from scipy import sparse
 from sknn import MLPClassifier, MLPRegressor
+from sknn._kernels.gpu import rows
 X = np.random.default_rng(0).standard_normal((77, 5)).astype("f")
 y = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
 for activation in ("relu", "tanh"):
     m = MLPClassifier((17, 9), activation=activation, batch_size=16, max_iter=2, device="cuda")
     m.fit(X, y).predict(X)
-MLPRegressor(hidden_layer_sizes=(7,), batch_size=16, max_iter=2, device="cuda").fit(X, X[:, :2])
+m = MLPRegressor(hidden_layer_sizes=(7,), batch_size=16, max_iter=2, device="cuda")
+m.fit(X, X[:, :2])
+m.fit(sparse.csr_array(np.where(X > 0, X, 0)), X[:, :2])
+rows.MOST_OF_FREE, rows.CHUNK_BYTES = 0, 16 * X[0].nbytes
+m.fit(X, X[:, :2])
 """
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from sknn._compat import _check_n_features, _check_y
 from sknn._kernels.cpu.executor import Executor, predict
 from sknn._kernels.ops import Phase
-from sknn._lowering import fold_normalizations, lower_for_cpu
+from sknn._lowering import fold_normalizations, lower_for_cpu, read_csr
 from sknn._validation import CSR, READ_IN_PLACE, is_on_gpu, to_host
 
 # bytes of X that are on the device at once in a prediction
@@ -55,6 +55,7 @@ def choose_device(device, X):
         If there is no CuPy or no such GPU; says what to do.
     """
     index = parse_device("cpu" if device is None else device)
+    refuse_sparse_of_device(X)
     if is_on_gpu(X):
         if device == "cpu":
             raise ValueError(
@@ -64,15 +65,19 @@ def choose_device(device, X):
         index = X.device.id
     if index is None:
         return None
-    if hasattr(X, "tocsr"):
-        raise ValueError(
-            f"A sparse X trains on the CPU, but device={device!r}. Use device='cpu', or give "
-            "X.toarray()."
-        )
     from sknn._kernels.gpu.driver import check_device
 
     check_device(index)
     return index
+
+
+def refuse_sparse_of_device(X):
+    """Refuse CuPy's sparse matrices."""
+    if type(X).__module__.partition(".")[0] == "cupyx":
+        raise ValueError(
+            "X is a sparse matrix of CuPy's. Give SciPy's, X.get(), which a GPU trains on, too, "
+            "or a dense X.toarray()."
+        )
 
 
 def predicting_device(estimator, X):
@@ -82,9 +87,10 @@ def predicting_device(estimator, X):
     """
     if is_on_gpu(X):
         return X.device.id
+    refuse_sparse_of_device(X)
     device = estimator.device
     index = None if device is None else parse_device(device)
-    if index is None or hasattr(X, "tocsr") or find_spec("cupy") is None:
+    if index is None or find_spec("cupy") is None:
         return None
     if is_little(estimator, X):
         return None
@@ -98,7 +104,12 @@ def is_little(estimator, X):
     """Whether the CPU has predicted X before a GPU has begun."""
     if not estimator.__sklearn_is_fitted__() or not hasattr(X, "__len__"):
         return True
-    return len(X) * estimator._program().flops_per_row() < FEW_FLOPS
+    program = estimator._program()
+    if not hasattr(X, "tocsr"):
+        return len(X) * program.flops_per_row() < FEW_FLOPS
+    first = program.flops_of(program.ops[0])
+    share = X.nnz / max(1, X.shape[0] * X.shape[1])
+    return X.shape[0] * (program.flops_per_row() - first * (1 - share)) < FEW_FLOPS
 
 
 # ---- CuPy arrays at the door ----------------------------------------------------------------
@@ -168,22 +179,24 @@ def evaluation_rows(gpu, n_samples):
 
 def make_executor(estimator, program, data, dtype, capacity, gpu, state=None, seed=0):
     """An executor on the CPU or a GPU, with the data bound to it."""
+    is_sparse = isinstance(data.X, CSR)
     if gpu is None:
-        program = lower_for_cpu(program, isinstance(data.X, CSR))
+        program = lower_for_cpu(program, is_sparse)
         executor = CpuExecutor(
             program, dtype=dtype, capacity=capacity, n_threads=estimator.n_threads
         )
     else:
-        executor = gpu_executor(estimator, program, dtype, capacity, gpu)
+        executor = gpu_executor(estimator, program, dtype, capacity, gpu, is_sparse)
     executor.bind(data.X, data.targets, data.weights, state, seed)
     return executor
 
 
-def gpu_executor(estimator, program, dtype, capacity, gpu, trains=True):
+def gpu_executor(estimator, program, dtype, capacity, gpu, sparse, trains=True):
     """An executor on a GPU, which has a driver to itself."""
     from sknn._kernels.gpu import driver
     from sknn._kernels.gpu.executor import Executor as GpuExecutor
 
+    program = read_csr(program) if sparse else program
     own = driver.take_driver(gpu)
     try:
         executor = GpuExecutor(
@@ -201,14 +214,17 @@ def predict_on_gpu(estimator, program, parameters, X, gpu, state=None):
     """Predictions where X lies: as a CuPy array for a CuPy X, else as a NumPy array."""
     program = fold_normalizations(program)
     parameters = program.folded(parameters, state)
-    n_block = max(1, BLOCK_BYTES // max(1, X.shape[1] * X.dtype.itemsize))
-    capacity = min(len(X), GPU_ROWS, n_block)
-    executor = gpu_executor(estimator, program, parameters.dtype, capacity, gpu, trains=False)
+    n, is_sparse = X.shape[0], isinstance(X, CSR)
+    n_block = max(1, BLOCK_BYTES * n // max(1, X.nbytes))
+    capacity = min(n, GPU_ROWS, n_block)
+    executor = gpu_executor(
+        estimator, program, parameters.dtype, capacity, gpu, is_sparse, trains=False
+    )
     if is_on_gpu(X):
         executor.bind(X, state=state)
         return executor.predict(parameters)
     blocks = []
-    for first in range(0, len(X), n_block):
+    for first in range(0, n, n_block):
         executor.bind(X[first : first + n_block], state=state)
         blocks.append(to_host(executor.predict(parameters)))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)

@@ -100,8 +100,7 @@ device : {'cpu', 'cuda', 'cuda:N'} or None, default=None
     Where the network trains and predicts: on the CPU, on the first GPU of NVIDIA, or on
     GPU N. None follows X: a CuPy array trains on its GPU, all else on the CPU. A GPU needs
     CuPy (``pip install 'sknn[cuda13]'`` or ``'sknn[cuda12]'``). Fitted attributes are NumPy
-    arrays, and a model trained on a GPU predicts on a machine without one. Sparse X trains
-    on the CPU.
+    arrays, and a model trained on a GPU predicts on a machine without one.
 
 matmul_precision : {'float32', 'tf32', 'bfloat16'}, default='float32'
     How matrix products are computed on a GPU when computing in float32: in full, or with

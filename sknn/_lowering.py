@@ -12,7 +12,9 @@ from sknn._program import Fold, normalized_layer, sole_writer
 kernels = variant.load("kernels")
 
 # ops that can apply an activation to what they write
-FUSABLE = (Opcode.DENSE, Opcode.CONV, Opcode.BATCH_NORM, Opcode.LAYER_NORM, Opcode.ADD)
+FUSABLE = (
+    Opcode.DENSE, Opcode.DENSE_CSR, Opcode.CONV, Opcode.BATCH_NORM, Opcode.LAYER_NORM, Opcode.ADD,
+)  # fmt: skip
 EVERY_SECOND_2X2 = (2, 2, 2, 2, 0, 0)  # dims of a pooling that a convolution can do itself
 
 
@@ -42,18 +44,26 @@ def lower_for_cpu(program, sparse=False, phase=Phase.TRAIN, fold=False):
     if fold:
         program = fold_normalizations(program)
     program = fuse_pooling(fuse_activations(program))
+    if sparse:
+        program = read_csr(program)
     ops = program.ops.copy()
     for i in np.flatnonzero(ops["opcode"] == Opcode.CONV):
         choose_algorithm(ops[i])
-    if sparse:
-        _read_csr(ops)
     gate_gradients(ops)
     workspace = int(ops["workspace"].max())
-    program = replace(program, ops=ops, sparse=sparse, workspace=workspace)
+    program = replace(program, ops=ops, workspace=workspace)
     return place_values(program, share=phase == Phase.PREDICT)
 
 
-def _read_csr(ops):
+def read_csr(program):
+    """A copy of a program whose first layers read rows in compressed sparse row format.
+
+    Raises
+    ------
+    ValueError
+        If a layer other than ``Dense`` reads X.
+    """
+    ops = program.ops.copy()
     reads_input = (ops["inputs"]["arena"] == Arena.INPUT).any(axis=1)
     if (ops["opcode"][reads_input] != Opcode.DENSE).any():
         raise ValueError(
@@ -61,6 +71,7 @@ def _read_csr(ops):
             "as an array with X.toarray()."
         )
     ops["opcode"][reads_input] = Opcode.DENSE_CSR
+    return replace(program, ops=ops, sparse=True)
 
 
 def without_rows(program, gone):

@@ -45,6 +45,19 @@ class CSR:
     indptr: np.ndarray
     shape: tuple
 
+    @property
+    def nbytes(self):
+        return self.data.nbytes + self.indices.nbytes + self.indptr.nbytes
+
+    def __getitem__(self, rows):
+        """The rows of a slice."""
+        first, end, _ = rows.indices(self.shape[0])
+        places = slice(self.indptr[first], self.indptr[end])
+        return CSR(
+            self.data[places], self.indices[places],
+            self.indptr[first : end + 1] - self.indptr[first], (end - first, self.shape[1]),
+        )  # fmt: skip
+
 
 def is_on_gpu(array):
     """Whether it is a CuPy array, without importing CuPy."""

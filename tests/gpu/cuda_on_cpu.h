@@ -93,6 +93,16 @@ template<class T> T exchange(T v, int source) {
     return v;
 }
 
+// a bit for each thread of the warp whose value is not 0
+inline unsigned ballot(bool v) {
+    unsigned bits = 0;
+    exchanged[current] = v;
+    wait(AT_SHUFFLE);
+    for (int k = 0; k < WARP; ++k) bits |= unsigned(exchanged[current / WARP * WARP + k] != 0) << k;
+    wait(AT_SHUFFLE);
+    return bits;
+}
+
 inline void run_fiber() {
     for (;;) {
         body();
@@ -196,5 +206,8 @@ inline void __syncthreads() { simulated::wait(simulated::AT_BARRIER); }
 template<class T> T __shfl_xor_sync(unsigned, T v, int mask) {
     return simulated::exchange(v, simulated::current ^ mask);
 }
+
+inline unsigned __ballot_sync(unsigned, bool v) { return simulated::ballot(v); }
+inline int __ffs(int v) { return __builtin_ffs(v); }
 
 extern "C" void set_order(int order) { simulated::order = static_cast<simulated::Order>(order); }

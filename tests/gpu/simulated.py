@@ -170,8 +170,18 @@ class SimulatedDriver:
 
     index = 0
 
-    def __init__(self, order="up", fuses=True, captures=True, late=False, text=None,
-                 names=ALL_KERNELS, array=np.ndarray, memory=1 << 40, late_streams=()):
+    def __init__(
+        self,
+        order="up",
+        fuses=True,
+        captures=True,
+        late=False,
+        text=None,
+        names=ALL_KERNELS,
+        array=np.ndarray,
+        memory=1 << 40,
+        late_streams=(),
+    ):
         self.array, self.memory, self.used = array, memory, 0
         self.streams, self.pinned_arrays = Streams(late_streams), []
         self.library, self.functions = compiled(source() if text is None else text, names)

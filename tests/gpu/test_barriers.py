@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sknn._kernels.gpu import kernels
-from sknn._kernels.gpu.executor import PROGRESS_DTYPE
+from sknn._kernels.gpu.epoch import PROGRESS_DTYPE
 from sknn._kernels.gpu.source import formula, kernel_name, source
 from sknn._kernels.ops import Activation, Opcode
 
@@ -14,6 +14,7 @@ from .simulated import ORDERS
 from .test_image_kernels import GROUPED, Convolution
 from .test_kernels import Device, run_loss
 from .test_norm_kernels import normalised
+from .test_sparse_kernels import csr_gradient
 
 pytestmark = pytest.mark.usefixtures("compiler")
 BARRIER = re.compile(r"\n *__syncthreads\(\);")
@@ -68,7 +69,14 @@ def weight_gradients(device):
     return [np.concatenate(arrays) for arrays in zip(*results, strict=True)]
 
 
-CHECKS = (loss_sum, gradient_sums, sums_of_columns, finished, normalised, weight_gradients)
+def sparse_gradient(device):
+    return csr_gradient(device, np.float64, (300, 17, 5, 0.2))
+
+
+CHECKS = (
+    loss_sum, gradient_sums, sums_of_columns, finished, normalised, weight_gradients,
+    sparse_gradient,
+)  # fmt: skip
 
 
 def differs(device, check):

@@ -235,13 +235,48 @@ def test_an_array_of_the_device_on_the_cpu(arrays):
 # ---- errors, pickles ------------------------------------------------------------------------
 
 
-def test_sparse_trains_on_the_cpu(simulated):
-    with pytest.raises(ValueError, match="sparse X trains on the CPU"):
-        MLPClassifier(device="cuda").fit(sparse.csr_array(X), Y)
+@each_estimator
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("form", [sparse.csr_array, sparse.csc_matrix])
+def test_sparse_fits(simulated, kind, solver, form):
+    options = {"solver": solver, "max_iter": 5, "momentum": 0, "early_stopping": solver == "adam"}
+    cpu = fitted(kind, "cpu", form(X), **options)
+    gpu = fitted(kind, "cuda", form(X), **options)
+    assert len(simulated[0]) == 1
+    np.testing.assert_allclose(gpu.coefs_[0], cpu.coefs_[0], atol=1e-8)
+    np.testing.assert_allclose(gpu.loss_, cpu.loss_, rtol=1e-8)
+    np.testing.assert_allclose(gpu.predict(form(X)), cpu.predict(X), rtol=1e-6)
+    assert len(simulated[0]) == 2, "predicted on the CPU"
+
+
+def test_long_sparse_predictions_are_cut(simulated, monkeypatch):
+    rows = sparse.csr_array(X)
     model = fitted("classifier", "cuda", max_iter=1)
-    np.testing.assert_allclose(
-        model.predict_proba(sparse.csr_array(X)), model.predict_proba(X), rtol=1e-6
-    )
+    expected = model.predict_proba(X)
+    monkeypatch.setattr("sknn._device.BLOCK_BYTES", rows.data.nbytes // 4)
+    np.testing.assert_allclose(model.predict_proba(rows), expected)
+
+
+def test_few_sparse_rows_are_predicted_on_the_cpu(simulated, monkeypatch):
+    """What counts is what is not zero."""
+    model = fitted("classifier", "cuda", max_iter=1)
+    made = len(simulated[0])
+    monkeypatch.setattr("sknn._device.FEW_FLOPS", len(X) * 2 * (20 * 8 + 20 * 7 + 7 * 10))
+    few = np.where(np.arange(64) < 7, 1.0, 0.0) * np.ones((len(X), 1))
+    for rows, n in ((few, 0), (np.ones_like(X), 1)):
+        model.predict(sparse.csr_array(rows))
+        assert len(simulated[0]) == made + n
+
+
+def test_sparse_rows_of_the_device(simulated):
+    class Matrix(sparse.csr_array):
+        """Stands for CuPy's."""
+
+    Matrix.__module__ = "cupyx.scipy.sparse._csr"
+    model = fitted("classifier", "cuda", max_iter=1)
+    for call in (lambda: model.fit(Matrix(X), Y), lambda: model.predict(Matrix(X))):
+        with pytest.raises(ValueError, match=r"sparse matrix of CuPy's.*X.get\(\)"):
+            call()
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:one", "CUDA", ""])

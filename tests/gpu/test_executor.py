@@ -9,6 +9,7 @@ from sknn._kernels.gpu.executor import STEPS_PER_GRAPH, Executor, schedule
 from sknn._kernels.gpu.lowering import lower_for_gpu
 from sknn._kernels.gpu.table import TABLE
 from sknn._kernels.ops import Opcode, Phase
+from sknn._lowering import read_csr
 from sknn.layers import Dense, Dropout, LayerNorm, sequential
 
 from ..kernels.cases import all_cases, as_dtype, make_executor, network, network_cases
@@ -19,10 +20,11 @@ NORMS = [
     network((4,), Dense(9), LayerNorm(), layers.Activation("relu"), Dense(2, "tanh")),
     network((7,), LayerNorm(), Dense(70), LayerNorm(0.1), layers.Activation("tanh"), LayerNorm()),
 ]
+SPARSE = [case for case in all_cases() if case.sparse]
 NETWORKS = [
     case for case in network_cases() if set(map(Opcode, case.logical.ops["opcode"])) <= set(TABLE)
 ]
-CASES = [*(case for case in all_cases() if not case.sparse), *NORMS, *NETWORKS]
+CASES = [*(case for case in all_cases() if not case.sparse), *NORMS, *NETWORKS, *SPARSE]
 IMAGES = [case for case in NETWORKS if len(case.shape) > 1]
 MAKE = {
     "sgd": lambda p: optimizers.SGD(p, schedules.Constant(0.1), 0.9, True),
@@ -52,6 +54,11 @@ def state_of(case, dtype):
     return case.state().astype(dtype) if case.program.n_state else None
 
 
+def program_of(case):
+    """Before any lowering, which reads X in the form that it has."""
+    return read_csr(case.logical) if case.sparse else case.logical
+
+
 def on_device(program, dtype, capacity, **options):
     device = SimulatedDriver(**options)
     return Executor(program, dtype=dtype, capacity=capacity, driver=device), device
@@ -78,7 +85,7 @@ def train(executor, case, dtype, rule, n=23, batch_size=6, n_epochs=3):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("device", DEVICES)
 def test_every_verb(case, dtype, device):
-    executor, simulated = on_device(case.logical, dtype, 6, **DEVICES[device])
+    executor, simulated = on_device(program_of(case), dtype, 6, **DEVICES[device])
     rule = STEADY if case.program.n_state else MAKE["adam"]
     expected = train(make_executor(case, dtype, 6, 1), case, dtype, rule)
     for found, wanted in zip(train(executor, case, dtype, rule), expected, strict=True):
@@ -131,8 +138,8 @@ def test_large_minibatches_in_parts(dtype, device, monkeypatch):
     """Their gradients are added up, also those of a short last minibatch and a short part."""
     monkeypatch.setattr("sknn._kernels.gpu.executor.CHUNK_ROWS", 4)
     adam = MAKE["adam"]
-    for case in (*CASES[2:8], *NORMS, *IMAGES):
-        executor, simulated = on_device(case.logical, dtype, 10, **DEVICES[device])
+    for case in (*CASES[2:8], *NORMS, *IMAGES, *SPARSE[2:5]):
+        executor, simulated = on_device(program_of(case), dtype, 10, **DEVICES[device])
         cpu, rule = make_executor(case, dtype, 10, 1), STEADY if case.program.n_state else adam
         expected = train(cpu, case, dtype, rule, batch_size=10)
         found = train(executor, case, dtype, rule, batch_size=10)

@@ -6,7 +6,7 @@ import pytest
 from sknn import optimizers, schedules
 from sknn._kernels.cpu import variant
 from sknn._kernels.gpu import kernels
-from sknn._kernels.gpu.executor import PROGRESS_DTYPE, RANGE_DTYPE
+from sknn._kernels.gpu.epoch import PROGRESS_DTYPE, RANGE_DTYPE
 from sknn._kernels.gpu.source import (
     C_TYPES,
     ELEMENTWISE_LOSSES,

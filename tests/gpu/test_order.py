@@ -116,7 +116,7 @@ def test_an_epoch_in_a_drawn_order(some, weighted, streams, monkeypatch):
         monkeypatch.setattr(rows, "CHUNK_BYTES", 100)
     results = []
     for on_host in (False, True):
-        executor, device = on_device(case.program, np.float64, 7)
+        executor, device = on_device(case.logical, np.float64, 7)
         executor.bind(X, y, weights if weighted else None)
         parameters = case.parameters()
         optimizer, losses = MAKE["adam"](parameters), []
@@ -138,7 +138,7 @@ def test_a_drawn_minibatch_without_weight():
     X, y, _ = case.data(n)
     weights = np.zeros(n)
     weights[reference.draw_order(n, 5, 1)[:8]] = 1
-    executor, _ = on_device(case.program, float, 4)
+    executor, _ = on_device(case.logical, float, 4)
     executor.bind(*as_dtype(case, X, y, np.float64), weights)
     parameters = case.parameters()
     optimizer = MAKE["adam"](parameters)

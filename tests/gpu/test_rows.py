@@ -30,7 +30,7 @@ def tight(monkeypatch):
 
 def every_verb(executor, case, dtype, batch_size, n=N):
     """Epochs, a sum over all rows and predictions, as arrays."""
-    trained = train(executor, case, dtype, "adam", n=n, batch_size=batch_size)
+    trained = train(executor, case, dtype, MAKE["adam"], n=n, batch_size=batch_size)
     parameters = case.parameters().astype(dtype)
     gradient = np.empty_like(parameters)
     loss = executor.evaluate(parameters, gradient, np.arange(n))
@@ -47,9 +47,9 @@ def same(found, expected):
 @pytest.mark.parametrize(("batch_size", "chunk_rows"), [(1, 9), (7, 1), (7, 15), (40, 1000)])
 def test_streamed_rows_are_the_same(tight, late, chunk_rows, batch_size):
     dtype = np.float32
-    expected = every_verb(on_device(CASE.program, dtype, batch_size)[0], CASE, dtype, batch_size)
+    expected = every_verb(on_device(CASE.logical, dtype, batch_size)[0], CASE, dtype, batch_size)
     tight(chunk_rows * CASE.program.n_features * 4)
-    executor, device = on_device(CASE.program, dtype, batch_size, late_streams=late)
+    executor, device = on_device(CASE.logical, dtype, batch_size, late_streams=late)
     assert same(every_verb(executor, CASE, dtype, batch_size), expected)
     assert isinstance(executor.X, StreamedRows)
     device.check()
@@ -63,7 +63,7 @@ def test_element_types_and_parts_of_minibatches(tight, dtype, monkeypatch):
     for streams in (False, True):
         if streams:
             tight(100)
-        executor, _ = on_device(CASE.program, np.float64, 37)
+        executor, _ = on_device(CASE.logical, np.float64, 37)
         _, y, weights = CASE.data(N)
         executor.bind(X, *as_dtype(CASE, X, y, np.float64)[1:], weights)
         parameters = CASE.parameters()
@@ -92,12 +92,12 @@ def without_event(device):
 @pytest.mark.parametrize("spoil", [without_wait, without_wait_for, without_event])
 def test_a_missing_wait_is_caught(tight, spoil):
     dtype, wrong = np.float32, False
-    expected = train(on_device(CASE.program, dtype, 8)[0], CASE, dtype, "adam", N, 8)
+    expected = train(on_device(CASE.logical, dtype, 8)[0], CASE, dtype, MAKE["adam"], N, 8)
     tight(16 * CASE.program.n_features * 4)
     for late in LATE:
-        executor, device = on_device(CASE.program, dtype, 8, late_streams=late)
+        executor, device = on_device(CASE.logical, dtype, 8, late_streams=late)
         spoil(device)
-        wrong |= not same(train(executor, CASE, dtype, "adam", N, 8), expected)
+        wrong |= not same(train(executor, CASE, dtype, MAKE["adam"], N, 8), expected)
     assert wrong
 
 
@@ -110,7 +110,7 @@ def test_interrupt_while_rows_come(tight, late):
     order = np.random.default_rng(0).permutation(N)
     results = []
     for interrupts in (False, True):
-        executor, device = on_device(CASE.program, float, 8, late_streams=late)
+        executor, device = on_device(CASE.logical, float, 8, late_streams=late)
         executor.bind(*bound)
         parameters = CASE.parameters()
         optimizer = MAKE["adam"](parameters)
@@ -136,7 +136,7 @@ def test_a_mapped_file(tight, tmp_path):
     np.save(tmp_path / "X.npy", X)
     found = []
     for array in (X, np.load(tmp_path / "X.npy", mmap_mode="r")):
-        executor, _ = on_device(CASE.program, np.float32, 8)
+        executor, _ = on_device(CASE.logical, np.float32, 8)
         executor.bind(array, *as_dtype(CASE, X, y, np.float32)[1:])
         found.append(executor.predict_rows(None, CASE.parameters().astype(np.float32), None, 1))
         tight(64)
@@ -182,17 +182,17 @@ def test_a_minibatch_in_parts_where_memory_is_short(monkeypatch):
     """Its gradients are added up, as those of one that is larger than parts are anyway."""
     monkeypatch.setattr(gpu_executor, "FEWEST_ROWS", 2)
     case, found = CASE, []
-    device = on_device(case.program, float, 64)[1]
+    device = on_device(case.logical, float, 64)[1]
     memory = device.used
     for few in (memory, memory - 1):
-        executor, _ = on_device(case.program, float, 64, memory=few)
+        executor, _ = on_device(case.logical, float, 64, memory=few)
         executor.driver.memory = 1 << 40  # for the data
-        found.append(train(executor, case, np.float64, "adam", N, 64))
+        found.append(train(executor, case, np.float64, MAKE["adam"], N, 64))
     assert executor.capacity == 32
     for array, wanted in zip(*found, strict=True):
         np.testing.assert_allclose(array, wanted, rtol=1e-9, atol=1e-12)
     with pytest.raises(MemoryError, match=r"could not allocate [\d,]+ bytes.*batch_size"):
-        on_device(case.program, float, 64, memory=10_000)
+        on_device(case.logical, float, 64, memory=10_000)
 
 
 class Pool:

@@ -9,15 +9,10 @@ from contextlib import closing
 
 import numpy as np
 
-from sknn._kernels.gpu.kernels import (
-    LOSS_BLOCKS,
-    Matrix,
-    copy_rows,
-    draw_order,
-    sum_blocks,
-)
+from sknn._kernels.gpu.epoch import Epoch, Layout
+from sknn._kernels.gpu.kernels import LOSS_BLOCKS, Matrix, copy_rows, sum_blocks
 from sknn._kernels.gpu.lowering import lower_for_gpu
-from sknn._kernels.gpu.rows import DrawnOrder, ResidentRows, place_rows
+from sknn._kernels.gpu.rows import ResidentRows, place_rows
 from sknn._kernels.gpu.source import PLAIN_SGD, THREADS, formula, kernel_name, rule_name
 from sknn._kernels.gpu.table import TABLE
 from sknn._kernels.ops import Arena, Phase
@@ -33,26 +28,10 @@ CHUNK_BYTES = 2 << 30
 GRAPHS_AHEAD = 4
 # parameters that a thread of an update takes
 UPDATED_EACH = 4
-ALIGN_BYTES = 256
 # rows of a part below which a network is not cut where memory is short
 FEWEST_ROWS = 512
 # vectors that an optimizer keeps, at most
 MAX_SLOTS = 2
-
-PROGRESS_DTYPE = np.dtype([("first_step", "i8"), ("loss", "f8"), ("n_seen", "i8"), ("seed", "u8")])
-RANGE_DTYPE = np.dtype([("end", "i8"), ("decay", "f8"), ("learning_rate_factor", "f8")])
-
-
-class Layout:
-    """Names places in one block of memory."""
-
-    def __init__(self):
-        self.n_bytes = 0
-        self.offsets = {}
-
-    def add(self, name, n_elements, itemsize):
-        self.offsets[name] = self.n_bytes
-        self.n_bytes += -(-int(n_elements) * itemsize // ALIGN_BYTES) * ALIGN_BYTES
 
 
 class Run:
@@ -74,6 +53,8 @@ class Run:
         Whether running statistics follow the minibatch's.
     workspace : int
         Address of scratch of what runs one after the other, forward and backward.
+    csr : tuple
+        Where X is sparse, addresses of its numbers, their columns, and where rows begin.
     n_losses : int
         Blocks that each wrote a sum of losses.
     n_sums : dict of int to int
@@ -191,6 +172,7 @@ class Executor:
 
     def __init__(self, program, *, dtype, capacity, driver, precision="float32",
                  trains=True):  # fmt: skip
+        self.sparse = program.sparse
         self.predicts = lower_for_gpu(program, Phase.PREDICT)
         self.program = lower_for_gpu(program, Phase.TRAIN) if trains else self.predicts
         self.dtype = np.dtype(dtype)
@@ -202,8 +184,7 @@ class Executor:
         self.state = None  # on the host; the device has the newest
         self.pinned = driver.pinned
         self.graphs, self.captures = {}, True
-        self.room, self.uploaded = (0, 0), None  # of the epoch's arena, and its order
-        self.drawn_from = None, None  # rows that orders are drawn of, there and here
+        self.epoch = Epoch(driver, self.program.ranges)
         self.parameters = self.optimizer = None  # whose copies the device has
         with driver.active():
             driver.load_kernels(self.dtype)
@@ -220,7 +201,7 @@ class Executor:
         for name, size in (
             ("values", program.value_size * n),
             ("gradients", program.value_size * n * trains),
-            ("input", program.input_stride * n),
+            ("input", program.input_stride * n * (not self.sparse)),
             ("parameters", program.n_parameters),
             ("state", program.n_state),
             ("statistics", program.statistics_size),
@@ -240,7 +221,7 @@ class Executor:
         try:
             self.arena = self.driver.allocate(layout.n_bytes)
         except MemoryError:
-            if n <= FEWEST_ROWS or trains and needs_whole_minibatch(program):
+            if n <= FEWEST_ROWS or (trains and needs_whole_minibatch(program)):
                 raise
             return False
         self.layout = layout
@@ -252,38 +233,21 @@ class Executor:
         """Address of an element of the compute type in a part of the arena."""
         base = self.layout.offsets.get(name)
         if base is None:
-            return self.driver.address(self.epoch_arena) + self.epoch_layout.offsets[name]
+            return self.epoch.at(name)
         return self.driver.address(self.arena) + base + offset * self.dtype.itemsize
 
     def byte_address(self, offset):
         """Address in the arena of bytes."""
         return self.at("bytes") + offset
 
-    def _make_room(self, n_rows, n_steps):
-        """For the order of an epoch, and a learning rate and a scale for each step."""
-        if n_rows <= self.room[0] and n_steps <= self.room[1]:
-            return
-        self.graphs.clear()
-        self.room = max(n_rows, self.room[0]), max(n_steps, self.room[1])
-        self.uploaded = None
-        self.epoch_layout = layout = Layout()
-        layout.add("order", self.room[0], 8)
-        layout.add("progress", 1, PROGRESS_DTYPE.itemsize)  # the rest is uploaded at once
-        layout.add("ranges", len(self.program.ranges), RANGE_DTYPE.itemsize)
-        layout.add("rates", self.room[1], 8)
-        layout.add("scales", self.room[1], 8)
-        start = layout.offsets["progress"]
-        self.numbers = self.driver.pinned(layout.n_bytes - start, np.uint8)
-        self.epoch_arena = self.driver.allocate(layout.n_bytes)
-
     def bind(self, X, targets=None, weights=None, state=None, seed=0):
         """Take the data of the runs that follow to the device.
 
         Parameters
         ----------
-        X : array of shape (n_samples, n_features), C-ordered float32, float64 or uint8
-            Of the host or of the device. What does not fit stays on the host and must not
-            change; its rows come as they are needed.
+        X : array of shape (n_samples, n_features), C-ordered float32, float64 or uint8, or CSR
+            Of the host or of the device. An array that does not fit stays on the host and
+            must not change; its rows come as they are needed.
         targets : array, int32 class indices or C-ordered rows of the executor's dtype
         weights : array of float64 of shape (n_samples,) or None
         state : array of the executor's dtype or None
@@ -408,6 +372,8 @@ class Executor:
     def _replay(self, graphs, order, batch):
         """One after the other, not too far ahead of the device."""
         events = []
+        if not isinstance(self.X, ResidentRows):  # the host sends them
+            order = self.epoch.on_host(order)
         with closing(self.X.feed(order, batch, [n for _, n in graphs])) as fed:
             for (graph, _), _ in zip(graphs, fed, strict=False):
                 graph()
@@ -425,18 +391,18 @@ class Executor:
         """
         kind = "train", optimizer.opcode, optimizer.is_plain_descent, optimizer.coefficients
         with self.driver.active():
-            self._make_room(len(order), -(-len(order) // batch_size))
-            self._take_order(order, in_order)
-            scales, n_rows = self._scales(order, batch_size)
+            self._begin(order, -(-len(order) // batch_size), in_order)
+            scales, n_rows = self.epoch.scales(order, batch_size, self.host_weights, self.weights)
             graphs = self._graphs(
                 kind, n_rows, batch_size, lambda *part: self._train_steps(*part, optimizer)
             )
             self._take_training(parameters, optimizer)
-            self._take_numbers(scales, optimizer.learning_rates(len(scales)), alpha, n_seen)
+            rates = optimizer.learning_rates(len(scales))
+            self.epoch.take_numbers(scales, rates, alpha, n_seen, self.seed)
             try:
-                self._replay(graphs, self._on_host(order), batch_size)
+                self._replay(graphs, order, batch_size)
             finally:
-                progress = self._progress()
+                progress = self.epoch.progress()
                 optimizer.advance(int(progress["first_step"]))
         if n_rows < len(order):
             raise ZeroDivisionError(
@@ -445,23 +411,11 @@ class Executor:
             )
         return float(progress["loss"]) / len(order)
 
-    def _scales(self, order, batch_size):
-        """One over the weight of each minibatch, and the rows before the first without any."""
-        starts = np.arange(0, len(order), batch_size)
-        if self.host_weights is None:
-            return 1 / np.minimum(batch_size, len(order) - starts), len(order)
-        if isinstance(order, DrawnOrder):
-            sums = np.empty(len(starts))
-            self.driver.launch(
-                kernel_name("weight_sums"), len(starts), self.at("scales"), self.weights,
-                self.at("order"), len(order), batch_size,
-            )  # fmt: skip
-            self.driver.download(sums, self.at("scales"))
-        else:
-            sums = np.add.reduceat(self.host_weights[order], starts)
-        zero = starts[sums == 0]
-        with np.errstate(divide="ignore"):
-            return 1 / sums, int(zero[0]) if len(zero) else len(order)
+    def _begin(self, order, n_steps, in_order):
+        """Have the device take the rows of an epoch."""
+        if self.epoch.make_room(len(order), n_steps):
+            self.graphs.clear()
+        self.epoch.take_order(order, in_order)
 
     def _take_training(self, parameters, optimizer):
         """Parameters and slots to the device, unless they are there."""
@@ -486,45 +440,6 @@ class Executor:
                 f"was given a vector of shape {vector.shape} and {vector.dtype}."
             )
 
-    def _take_order(self, order, in_order=False):
-        """The rows of an epoch to the device, unless it draws them or has them."""
-        if isinstance(order, DrawnOrder):
-            if self.drawn_from[0] is not order.rows:
-                self.drawn_from = order.rows, self.driver.to_device(order.rows)
-            rows = 0 if order.rows is None else self.driver.address(self.drawn_from[1])
-            draw_order(self.driver, self.at("order"), rows, order)
-        elif not (in_order and self.uploaded == len(order)):
-            self.driver.upload(self.at("order"), np.ascontiguousarray(order, dtype=np.int64))
-        self.uploaded = len(order) if in_order else None
-
-    def _on_host(self, order):
-        """The same rows for what sends them, if anything does."""
-        if isinstance(order, DrawnOrder) and not isinstance(self.X, ResidentRows):
-            drawn = np.empty(len(order), np.int64)
-            self.driver.download(drawn, self.at("order"))
-            return drawn
-        return order
-
-    def _take_numbers(self, scales, rates, alpha, n_seen=0):
-        """What else the steps of an epoch read."""
-        ranges = [(end, alpha * decayed, factor) for end, decayed, factor in self.program.ranges]
-        offsets = self.epoch_layout.offsets
-        for name, array in (
-            ("progress", np.array([(0, 0.0, n_seen, self.seed)], PROGRESS_DTYPE)),
-            ("ranges", np.array(ranges, dtype=RANGE_DTYPE)),
-            ("rates", np.asarray(rates, dtype=np.float64)),
-            ("scales", np.asarray(scales, dtype=np.float64)),
-        ):
-            begin = offsets[name] - offsets["progress"]
-            self.numbers[begin : begin + array.nbytes] = array.view(np.uint8)
-        self.driver.upload(self.at("progress"), self.numbers)
-
-    def _progress(self):
-        """How far the device has come, when all that was launched is done."""
-        progress = np.zeros(1, PROGRESS_DTYPE)
-        self.driver.download(progress, self.at("progress"))
-        return progress[0]
-
     def fetch(self):
         """Copy parameters, slots and state to the arrays that the verbs were given."""
         if self.optimizer is None:
@@ -543,15 +458,14 @@ class Executor:
         self._check_vector(gradient)
         n_steps = -(-len(order) // self.capacity)
         with self.driver.active():
-            self._make_room(len(order), n_steps)
+            self._begin(order, n_steps, True)
             graphs = self._graphs("evaluate", len(order), self.capacity, self._evaluate_steps)
             self._take_parameters(parameters)
-            self._take_order(order, True)
-            self._take_numbers(np.ones(n_steps), np.zeros(n_steps), 0.0)
+            self.epoch.take_numbers(np.ones(n_steps), np.zeros(n_steps), 0.0, 0, self.seed)
             self.driver.fill_zero(self.at("parameter_gradients"), gradient.nbytes)
             self._replay(graphs, order, self.capacity)
             self.driver.download(gradient, self.at("parameter_gradients"))
-            return float(self._progress()["loss"])
+            return float(self.epoch.progress()["loss"])
 
     def predict(self, parameters, rows=None):
         """What the program predicts for rows of the bound X, as an array of the device.
@@ -566,11 +480,10 @@ class Executor:
         order = np.arange(n) if rows is None else rows
         output = self.predicts.output
         with self.driver.active():
-            self._make_room(n, 1)
+            self._begin(order, 1, rows is None)
             if self.parameters is not parameters:
                 self._take_parameters(parameters)
-            self._take_order(order, rows is None)
-            self._take_numbers(np.ones(1), np.zeros(1), 0.0)
+            self.epoch.take_numbers(np.ones(1), np.zeros(1), 0.0, 0, self.seed)
             out = self.driver.empty((n, output.width), self.dtype)
             sizes = [size for _, size in schedule(n, self.capacity, 1)]
             with closing(self.X.feed(order, self.capacity, sizes)) as fed:

@@ -1,7 +1,7 @@
 """What each op launches: forward, backward and the gradient of its parameters.
 
 A function takes a `Run`, which knows where a step's memory is, and an `Op`. `table.py` says which
-opcode has which; `norm.py` and `images.py` have more of them.
+opcode has which; `norm.py`, `images.py` and `sparse.py` have more of them.
 """
 
 from dataclasses import dataclass
@@ -275,3 +275,10 @@ def draw_order(driver, out, rows, order):
         kernel_name("draw_order"), -(-order.n // THREADS), out, rows, order.n, order.seed,
         order.epoch,
     )  # fmt: skip
+
+
+def weight_sums(driver, out, weights, rows, order, batch):
+    """Of each minibatch; weights and the order's rows lie at addresses."""
+    driver.launch(
+        kernel_name("weight_sums"), -(-len(order) // batch), out, weights, rows, len(order), batch
+    )

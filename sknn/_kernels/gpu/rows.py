@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from sknn._compat import effective_n_threads
 from sknn._kernels.gpu.kernels import gather
@@ -45,7 +46,7 @@ def place_rows(driver, X, batch, n_bytes_beside):
     Parameters
     ----------
     driver : Driver
-    X : array of the host or of the device
+    X : array of the host or of the device, or CSR
     batch : int
         Rows of a minibatch, at most.
     n_bytes_beside : int
@@ -56,6 +57,8 @@ def place_rows(driver, X, batch, n_bytes_beside):
     MemoryError
         If not even some minibatches fit; says how many bytes were asked for.
     """
+    if hasattr(X, "indptr"):
+        return SparseRows(driver, X)
     if not driver.is_on_host(X):
         return ResidentRows(driver, X)
     if X.nbytes + n_bytes_beside <= MOST_OF_FREE * driver.free_bytes():
@@ -93,6 +96,27 @@ class ResidentRows:
             Rows of each launch.
         """
         yield from sizes
+
+
+class SparseRows(ResidentRows):
+    """X in compressed sparse row format, which DENSE_CSR reads where it lies."""
+
+    def __init__(self, driver, X):
+        rows = sparse.csr_array((X.data, X.indices, X.indptr), shape=X.shape)
+        if not rows.has_canonical_format:  # columns in order, each once
+            rows = rows.copy()
+            rows.sum_duplicates()
+        self.driver, self.shape = driver, X.shape
+        self.arrays = [
+            driver.to_device(array.astype(dtype, copy=False))
+            for array, dtype in (
+                (rows.data, X.data.dtype), (rows.indices, np.int32), (rows.indptr, np.int64)
+            )
+        ]  # fmt: skip
+
+    def gather(self, run, scale):
+        """Nothing is gathered, and what is not zero has been scaled."""
+        run.csr = [self.driver.address(array) for array in self.arrays]
 
 
 class StreamedRows:

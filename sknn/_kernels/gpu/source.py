@@ -10,7 +10,7 @@ from sknn._kernels.ops import Activation, Opcode, Optimizer
 
 FILES = (
     "activation.cu", "combine.cu", "conv.cu", "dropout.cu", "gather.cu", "loss.cu", "norm.cu",
-    "optimizer.cu", "order.cu", "pool.cu",
+    "optimizer.cu", "order.cu", "pool.cu", "sparse.cu",
 )  # fmt: skip
 HERE = Path(__file__).parent
 # threads of a block, as many as device.h says at most
@@ -23,12 +23,13 @@ C_TYPES = {
 # kernels that are instantiated for each activation
 ACTIVATED = (
     "activated_sum", "activated_sum_gradient", "activation", "activation_gradient",
-    "batch_norm", "batch_norm_sums", "bias_activation", "grouped_conv", "layer_norm",
+    "batch_norm", "batch_norm_sums", "bias_activation", "csr_dense", "grouped_conv",
+    "layer_norm",
 )  # fmt: skip
 # and those of the element type alone
 PLAIN = (
     "average_pool", "average_pool_gradient", "batch_moments", "batch_norm_gradient", "col2im",
-    "column_sums", "copy_rows", "dropout", "finish_moments", "finish_sums",
+    "column_sums", "copy_rows", "csr_gradient", "dropout", "finish_moments", "finish_sums",
     "grouped_conv_gradient", "grouped_weight_gradient", "im2col", "layer_norm_gradient",
     "max_pool", "max_pool_gradient", "softmax_log_loss",
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sknn._kernels.gpu import images, kernels, norm
+from sknn._kernels.gpu import images, kernels, norm, sparse
 from sknn._kernels.gpu.source import ELEMENTWISE_LOSSES
 from sknn._kernels.ops import Opcode
 
@@ -27,6 +27,9 @@ class Kernels(NamedTuple):
 TABLE = {
     Opcode.DENSE: Kernels(
         kernels.dense_forward, kernels.dense_backward, kernels.dense_gradient, n_sums=1
+    ),
+    Opcode.DENSE_CSR: Kernels(
+        sparse.dense_csr_forward, kernels.dense_backward, sparse.dense_csr_gradient, n_sums=1
     ),
     Opcode.LAYER_NORM: Kernels(
         norm.layer_norm_forward, norm.layer_norm_backward, norm.layer_norm_gradient, n_sums=2
