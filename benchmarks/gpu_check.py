@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 SECTIONS = (
-    "products", "programs", "graphs", "fits", "rows", "orders", "sanitizer", "ceilings", "speed",
-    "search",
+    "products", "programs", "graphs", "fits", "networks", "rows", "orders", "sanitizer",
+    "ceilings", "speed", "images", "search",
 )  # fmt: skip
 
 
@@ -87,6 +87,7 @@ def main():
     arguments = parser.parse_args()
     start = time.perf_counter()
     build()
+    import gpu_images
     import gpu_sections
     from gpu_report import write_markdown
 
@@ -99,7 +100,8 @@ def main():
             failures.append(f"{name}: no time left")
             continue
         try:
-            rows = getattr(gpu_sections, name)(report)
+            module = gpu_images if hasattr(gpu_images, name) else gpu_sections
+            rows = getattr(module, name)(report)
         except Exception:
             failures.append(f"{name}: {traceback.format_exc()}")
             print(failures[-1], flush=True)

@@ -19,12 +19,30 @@ def network(layers):
     return torch.nn.Sequential(*modules[:-1]).cuda()
 
 
-class Training:
-    """One network with its data on the device; a step takes rows of a permutation."""
+def image_network(shape, filters, units, n_classes):
+    """Convolutions of 3 x 3, each with a rectifier and a 2 x 2 maximum, and a dense layer."""
+    height, width, channels = shape
+    modules = []
+    for m in filters:
+        modules += [torch.nn.Conv2d(channels, m, 3, padding=1), torch.nn.ReLU()]
+        modules.append(torch.nn.MaxPool2d(2))
+        height, width, channels = height // 2, width // 2, m
+    modules += [torch.nn.Flatten(), torch.nn.Linear(height * width * channels, units)]
+    modules += [torch.nn.ReLU(), torch.nn.Linear(units, n_classes)]
+    return torch.nn.Sequential(*modules).cuda().to(memory_format=torch.channels_last)
 
-    def __init__(self, X, y, batch, layers, capturable=False):
+
+class Training:
+    """One network with its data on the device; a step takes rows of a permutation.
+
+    Images have their channels last.
+    """
+
+    def __init__(self, X, y, batch, model, capturable=False):
         self.X, self.y = torch.from_numpy(X).cuda(), torch.from_numpy(y.astype(np.int64)).cuda()
-        self.batch, self.model = batch, network(layers)
+        if X.ndim == 4:
+            self.X = self.X.permute(0, 3, 1, 2)
+        self.batch, self.model = batch, model
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=1e-3, fused=True, capturable=capturable
         )
@@ -70,15 +88,30 @@ class Training:
 
 
 def step_seconds(X, y, batch, layers, precision):
-    """Microseconds of a step in each way."""
+    """Microseconds of a step of a dense network in each way."""
+    return in_each_way(X, y, batch, lambda: network(layers), precision)
+
+
+def image_step_seconds(X, y, batch, filters, units, n_classes):
+    """The same of a convolutional network, in tf32, with the algorithms that cuDNN finds."""
+    if torch is not None:
+        torch.backends.cudnn.benchmark = True
+    return in_each_way(
+        X, y, batch, lambda: image_network(X.shape[1:], filters, units, n_classes), "tf32"
+    )
+
+
+def in_each_way(X, y, batch, make_model, precision):
+    """Microseconds of a step: eager, compiled, and as a CUDA graph."""
     if torch is None:
         return {"torch": "not installed"}
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
     n_steps = 300 if batch < 10_000 else None
     found = {}
 
     def measure(name, make, capturable=False, repeats=3):
-        training = Training(X, y, batch, layers, capturable)
+        training = Training(X, y, batch, make_model(), capturable)
         try:
             step = make(training)
             training.epoch(step, min(20, len(X) // batch))
@@ -108,7 +141,7 @@ def search_seconds(X, y, n_fits, n_rows, options):
     for _ in range(2):  # the first warms up
         begin = time.perf_counter()
         for _ in range(n_measured):
-            training = Training(X[:n_rows], y[:n_rows], options["batch_size"], layers)
+            training = Training(X[:n_rows], y[:n_rows], options["batch_size"], network(layers))
             for _ in range(options["max_iter"]):
                 order = torch.randperm(n_rows, device="cuda")
                 for first in range(0, n_rows, options["batch_size"]):

@@ -1,0 +1,136 @@
+"""Sections of gpu_check.py about networks of images: checks, and steps beside PyTorch's."""
+
+import time
+import warnings
+
+import gpu_peers
+import numpy as np
+from gpu_sections import OPTIMIZERS, PRECISIONS, driver_of_device
+
+from sknn import ConvClassifier, ConvRegressor, NetworkClassifier, NetworkRegressor, losses
+from sknn._kernels.gpu.executor import Executor
+from sknn.layers import (
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Concatenate,
+    Conv,
+    Dense,
+    Dropout,
+    GlobalAveragePool,
+    LayerNorm,
+    MaxPool,
+    Residual,
+    sequential,
+)
+
+# filters of 3 x 3 convolutions over images of 32 x 32 x 3, each with a 2 x 2 maximum; a dense
+# layer; classes
+SHAPE, FILTERS, UNITS, N_CLASSES = (32, 32, 3), (32, 64, 128), 128, 10
+N_IMAGES = 16_384
+# every kind of layer, and dropout whose masks must be the CPU's
+LAYERS = (
+    Conv(8, strides=2), BatchNorm(), Activation("relu"),
+    Residual([Conv(8, activation="relu"), Conv(8)]), MaxPool(3, strides=2, padding="same"),
+    Concatenate([Conv(8, 1), Conv(8, 3, groups=8), [LayerNorm(), Activation("tanh")]]),
+    Dropout(0.2, spatial=True), Conv(8, 3, groups=2, dilation=2), AveragePool(2),
+    GlobalAveragePool(), Dense(9, "tanh"), Dropout(0.1),
+)  # fmt: skip
+
+
+def made_up(n, shape=SHAPE, n_classes=N_CLASSES):
+    """Images of random numbers, whose classes have brighter parts."""
+    rng = np.random.default_rng(0)
+    X = rng.random((n, *shape), dtype=np.float32)
+    y = rng.integers(n_classes, size=n)
+    X[np.arange(n), y % shape[0]] += 0.5
+    return X, y
+
+
+def estimators():
+    """Estimators with targets."""
+    X, y = made_up(700, (16, 16, 3))
+    numbers = np.column_stack([X.mean(axis=(1, 2, 3)), X[:, 3].mean(axis=(1, 2))])
+    options = {"max_iter": 20, "random_state": 0, "batch_size": 64}
+    yield ConvClassifier((8, 16), hidden_layer_sizes=32, **options), X, y
+    yield ConvRegressor((8, 8), normalization="batch", residual=True, **options), X, numbers
+    yield NetworkClassifier(list(LAYERS), solver="sgd", **options), X, y
+    signals = [Conv(8, 5, strides=2, activation="relu"), MaxPool(2), BatchNorm()]
+    yield NetworkRegressor(signals, solver="sgd", **options), X.reshape(len(X), -1, 3), numbers
+
+
+def networks(report):
+    """Loss curves of whole fits against the CPU's; graphs and single launches: the same bits."""
+    rows = []
+    for estimator, X, y in estimators():
+        for dtype in ("float32", "float64"):
+            fitted = []
+            for device in ("cpu", "cuda"):
+                estimator.set_params(device=device, dtype=dtype)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    fitted.append(estimator.fit(X, y).loss_curve_)
+            cpu, gpu = map(np.array, fitted)
+            difference = float(np.abs(gpu / cpu - 1).max())
+            rows.append(
+                {"estimator": type(estimator).__name__, "dtype": dtype, "difference": difference,
+                 "ok": difference < 1e-4}
+            )  # fmt: skip
+    return rows + [same_bits(precision) for precision in PRECISIONS]
+
+
+def same_bits(precision):
+    """Of a network of every kind of layer, graphs and single launches, twice each."""
+    X, y = made_up(1000, (16, 16, 3))
+    program = sequential(X.shape[1:], (*LAYERS, Dense(N_CLASSES)), losses.SOFTMAX_LOG_LOSS)
+    start = np.random.default_rng(1).standard_normal(program.n_parameters).astype(np.float32) / 9
+    order, found = np.random.default_rng(0).permutation(len(X)), []
+    with driver_of_device() as driver:
+        for captured in (True, False, True, False):
+            executor = Executor(program, dtype=np.float32, capacity=96, driver=driver,
+                                precision=precision)  # fmt: skip
+            if not captured:
+                executor._graph = lambda key, launch: launch
+            state = np.array(program.initial_state, np.float32)
+            executor.bind(X.reshape(len(X), -1), y.astype(np.int32), None, state, 7)
+            parameters, optimizer = start.copy(), OPTIMIZERS["adam"](start)
+            for epoch in range(3):
+                executor.train_epoch(parameters, optimizer, order, 96, 1e-4,
+                                     n_seen=epoch * len(X))  # fmt: skip
+            executor.fetch()
+            found.append(np.concatenate([parameters, state]))
+    same = all(np.array_equal(found[0], other) for other in found[1:])
+    return {"estimator": "graphs and single launches", "dtype": precision, "ok": bool(same)}
+
+
+def step_seconds(X, y, batch, n_epochs):
+    """Of fits: what further epochs of `fit` take, with all that a user waits for."""
+    times = {}
+    for _ in range(2):  # the first warms up
+        for n in (1, 1 + n_epochs):
+            model = ConvClassifier(
+                FILTERS, hidden_layer_sizes=UNITS, batch_size=batch, max_iter=n, random_state=0,
+                device="cuda", matmul_precision="tf32", n_iter_no_change=1000,
+            )  # fmt: skip
+            begin = time.perf_counter()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model.fit(X, y)
+            times[n] = time.perf_counter() - begin
+    return (times[1 + n_epochs] - times[1]) / n_epochs / -(-len(X) // batch)
+
+
+def images(report):
+    """Microseconds of a training step of a convolutional network, beside PyTorch's."""
+    X, y = made_up(N_IMAGES)
+    rows = []
+    for batch in (128, 1024):
+        row = {"batch": batch, "precision": "tf32"}
+        row["sknn fit"] = step_seconds(X, y, batch, 5) * 1e6
+        row |= gpu_peers.image_step_seconds(X, y, batch, FILTERS, UNITS, N_CLASSES)
+        for other in ("torch eager", "torch compiled", "torch graph"):
+            if isinstance(row.get(other), float):
+                row[f"{other} / sknn fit"] = row[other] / row["sknn fit"]
+        rows.append(row)
+        print(row, flush=True)
+    return rows
