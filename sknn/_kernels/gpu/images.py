@@ -94,11 +94,9 @@ def pool_backward(run, op, kernel, *positions):
 
 def conv_windows(op):
     """The windows of a convolution."""
-    d = op.dims
     return np.array(
-        (*op.x.shape, *op.y.shape, *d[: ConvDim.CONV_GROUPS], d[ConvDim.CONV_GROUPS]),
-        WINDOWS_DTYPE,
-    )  # fmt: skip
+        (*op.x.shape, *op.y.shape, *op.dims[: ConvDim.CONV_GROUPS + 1]), WINDOWS_DTYPE
+    )
 
 
 def is_grouped(op):
