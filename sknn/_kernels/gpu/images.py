@@ -94,9 +94,7 @@ def pool_backward(run, op, kernel, *positions):
 
 def conv_windows(op):
     """The windows of a convolution."""
-    return np.array(
-        (*op.x.shape, *op.y.shape, *op.dims[: ConvDim.CONV_GROUPS + 1]), WINDOWS_DTYPE
-    )
+    return np.array((*op.x.shape, *op.y.shape, *op.dims[: ConvDim.CONV_GROUPS + 1]), WINDOWS_DTYPE)
 
 
 def is_grouped(op):
