@@ -120,7 +120,8 @@ def pack_values(program, share):
     """A copy of a program whose values lie as near to each other as alignment allows.
 
     Images of a value follow each other without a gap, so that the pixels of a minibatch are the
-    rows of one matrix; a table's rows begin where alignment has them.
+    rows of one matrix; a table's rows begin where alignment has them. Gradients lie as values do:
+    those of parameters, made beside the backward pass, read them later than it does.
     """
     strides, images = {}, set()
     for x in operands_of(program):
@@ -133,6 +134,8 @@ def pack_values(program, share):
     program = place_values(program, share)
     for x, stride in zip(operands_of(program), packed, strict=True):
         x["sample_stride"] = stride
+        if x["grad_offset"] >= 0:
+            x["grad_offset"] = x["offset"]
     return program
 
 
