@@ -7,8 +7,9 @@ from sknn._kernels.gpu import executor as gpu_executor
 from sknn._kernels.gpu import rows
 from sknn._kernels.gpu.driver import Driver
 from sknn._kernels.gpu.rows import ResidentRows, StreamedRows
+from sknn.layers import BatchNorm, Dense
 
-from ..kernels.cases import as_dtype
+from ..kernels.cases import as_dtype, network
 from .simulated import DeviceArray, SimulatedDriver
 from .test_executor import CASES, MAKE, on_device, train
 
@@ -193,6 +194,17 @@ def test_a_minibatch_in_parts_where_memory_is_short(monkeypatch):
         np.testing.assert_allclose(array, wanted, rtol=1e-9, atol=1e-12)
     with pytest.raises(MemoryError, match=r"could not allocate [\d,]+ bytes.*batch_size"):
         on_device(case.logical, float, 64, memory=10_000)
+
+
+def test_a_batch_normalization_needs_its_minibatch(monkeypatch):
+    """It is not cut, neither for memory nor because it is large."""
+    monkeypatch.setattr(gpu_executor, "FEWEST_ROWS", 2)
+    monkeypatch.setattr(gpu_executor, "CHUNK_ROWS", 2)
+    program = network((5,), Dense(17), BatchNorm()).logical
+    executor, device = on_device(program, float, 64)
+    assert executor.capacity == 64
+    with pytest.raises(MemoryError, match=r"could not allocate [\d,]+ bytes.*batch_size"):
+        on_device(program, float, 64, memory=device.used - 1)
 
 
 class Pool:
