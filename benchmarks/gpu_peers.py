@@ -40,8 +40,6 @@ class Training:
 
     def __init__(self, X, y, batch, model, capturable=False):
         self.X, self.y = torch.from_numpy(X).cuda(), torch.from_numpy(y.astype(np.int64)).cuda()
-        if X.ndim == 4:
-            self.X = self.X.permute(0, 3, 1, 2)
         self.batch, self.model = batch, model
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=1e-3, fused=True, capturable=capturable
@@ -50,7 +48,10 @@ class Training:
         self.total = torch.zeros((), device="cuda")
 
     def step(self, rows):
-        loss = torch.nn.functional.cross_entropy(self.model(self.X[rows]), self.y[rows])
+        x = self.X[rows]
+        if x.ndim == 4:  # as PyTorch names the axes of images whose channels lie last
+            x = x.permute(0, 3, 1, 2)
+        loss = torch.nn.functional.cross_entropy(self.model(x), self.y[rows])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -107,7 +108,7 @@ def in_each_way(X, y, batch, make_model, precision):
         return {"torch": "not installed"}
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    n_steps = 300 if batch < 10_000 else None
+    n_steps = min(300, len(X) // batch) if batch < 10_000 else None
     found = {}
 
     def measure(name, make, capturable=False, repeats=3):
