@@ -7,6 +7,7 @@ import numpy as np
 
 from sknn._kernels.cpu import variant
 from sknn._kernels.ops import Activation, Arena, ConvDim, Opcode, Phase
+from sknn._places import place_gradients, place_values
 from sknn._program import Fold, normalized_layer, sole_writer
 
 kernels = variant.load("kernels")
@@ -43,7 +44,7 @@ def lower_for_cpu(program, sparse=False, phase=Phase.TRAIN, fold=False):
         program = without_rows(program, program.ops["phases"] & Phase.PREDICT == 0)
     if fold:
         program = fold_normalizations(program)
-    program = fuse_pooling(fuse_activations(program))
+    program = fuse_additions(fuse_pooling(fuse_activations(program)))
     if sparse:
         program = read_csr(program)
     ops = program.ops.copy()
@@ -52,7 +53,9 @@ def lower_for_cpu(program, sparse=False, phase=Phase.TRAIN, fold=False):
     gate_gradients(ops)
     workspace = int(ops["workspace"].max())
     program = replace(program, ops=ops, workspace=workspace)
-    return place_values(program, share=phase == Phase.PREDICT)
+    if phase == Phase.PREDICT:
+        return place_values(program, share=True)
+    return place_gradients(place_values(program, share=False))
 
 
 def read_csr(program):
@@ -156,6 +159,32 @@ def gate_gradients(ops):
             x["gated"] = y["gated"] = True
 
 
+def fuse_additions(program):
+    """A copy of a program in which a batch normalisation adds the other branch itself.
+
+    It moves down to where the sum was, if nothing else reads what it writes.
+    """
+    ops, segments = program.ops.copy(), program.segments.copy()
+    gone = np.zeros(len(ops), dtype=bool)
+    for i in np.flatnonzero(ops["opcode"] == Opcode.ADD):
+        for k in range(2):
+            before = sole_writer(ops, ops[i]["inputs"][k])
+            if before is None or before["opcode"] != Opcode.BATCH_NORM:
+                continue
+            if before["inputs"][1]["arena"] != Arena.NONE:  # it adds something already
+                continue
+            own = before["segments"][:2]
+            first, x = int(segments["op"][own[0]]), before["inputs"][0]
+            read_between = (ops["inputs"][first + 1 : i]["offset"] == x["offset"]).any()
+            if before["activation"] == Activation.IDENTITY and not read_between:
+                row, add = before.copy(), ops[i]
+                row["inputs"][1], row["outputs"] = add["inputs"][1 - k], add["outputs"]
+                row["activation"] = add["activation"]
+                ops[i], segments["op"][own], gone[first] = row, i, True
+                break
+    return without_rows(replace(program, ops=ops, segments=segments), gone)
+
+
 def fuse_pooling(program):
     """A copy of a program in which convolutions take the maximum of each 2 x 2 themselves.
 
@@ -192,39 +221,3 @@ def choose_algorithm(op):
     """Set the algorithm of a convolution and the workspace that it needs, in place."""
     op["algorithm"] = kernels.conv_algorithm(op.tobytes())
     op["workspace"] = kernels.conv_workspace(op.tobytes())
-
-
-def place_values(program, share):
-    """A copy of a program without room for values that no row touches any more.
-
-    Parameters
-    ----------
-    program : Program
-    share : bool
-        Whether values that are not needed at the same time may lie in the same place, so that
-        more rows fit into the cache: in predictions, which have no backward pass.
-    """
-    ops, output = program.ops.copy(), program.output.copy()
-    operands = [(i, x) for i, op in enumerate(ops) for x in (*op["inputs"], *op["outputs"])] + [
-        (len(ops), output)
-    ]
-    operands = [(i, x) for i, x in operands if x["arena"] == Arena.VALUE]
-    last = {int(x["offset"]): i for i, x in operands}  # row that needs it
-    placed, end = {}, 0  # offset -> begin and end of its new place
-    for i, x in operands:
-        old, size, begin = int(x["offset"]), int(x["sample_stride"]), 0
-        if old in placed:
-            continue
-        for other in sorted(placed, key=placed.get):
-            if share and last[other] < i:
-                continue
-            if begin + size <= placed[other][0]:
-                break
-            begin = max(begin, placed[other][1])
-        placed[old] = begin, begin + size
-        end = max(end, begin + size)
-    for _, x in operands:
-        x["offset"] = placed[int(x["offset"])][0]
-        if x["grad_offset"] >= 0:
-            x["grad_offset"] = x["offset"]
-    return replace(program, ops=ops, output=output, value_size=end)

@@ -24,8 +24,9 @@ from sknn._kernels.ops import (
 )
 
 PASS_DTYPE = np.dtype(
-    [("first_op", "i4"), ("end_op", "i4"), ("first_segment", "i4"), ("end_segment", "i4")]
-)
+    [("first_op", "i4"), ("end_op", "i4"), ("first_segment", "i4"), ("end_segment", "i4"),
+     ("first_stretch", "i4"), ("end_stretch", "i4")]
+)  # fmt: skip
 LARGEST = np.iinfo(np.int32).max
 PAGE = 4096 // 8  # elements of float64 in 4 KiB
 # parameters of a segment of which each thread may have a gradient of its own
@@ -269,6 +270,7 @@ class Builder:
             output=output,
             input_shape=self.input_shape,
             value_size=self.value_size,
+            gradient_size=self.value_size,
             n_parameters=offset,
             initial_state=tuple(self.initial_state),
             bytes_size=self.bytes_size,
@@ -355,8 +357,8 @@ class Program:
         What `predict` returns.
     input_shape : tuple of int
         (height, width, channels) of a row of X.
-    value_size : int
-        Elements of all values of one row.
+    value_size, gradient_size : int
+        Elements of all values of one row, and of their gradients.
     n_parameters : int
         Length of the flat vector, padding included.
     initial_state : tuple of float
@@ -383,6 +385,7 @@ class Program:
     output: np.ndarray
     input_shape: tuple
     value_size: int
+    gradient_size: int
     n_parameters: int
     initial_state: tuple = ()
     bytes_size: int = 0
@@ -420,13 +423,13 @@ class Program:
     @cached_property
     def pass_ranges(self):
         """The passes as the executor reads them."""
-        ranges, first = np.zeros(len(self.passes), PASS_DTYPE), 0
-        for row, p in zip(ranges, self.passes, strict=True):
-            end = first + len(p.segments)
-            row["first_op"], row["end_op"] = p.ops.start, p.ops.stop
-            row["first_segment"], row["end_segment"] = first, end
-            first = end
-        return ranges
+        ranges, segment, stretch = [], 0, 0
+        for p in self.passes:
+            end_segment = segment + len(p.segments)
+            end_stretch = stretch + 1 + np.count_nonzero(self.ops["sync"][p.ops])
+            ranges.append((p.ops.start, p.ops.stop, segment, end_segment, stretch, end_stretch))
+            segment, stretch = end_segment, end_stretch
+        return np.array(ranges, dtype=PASS_DTYPE)
 
     @cached_property
     def reads_csr(self):
@@ -466,13 +469,15 @@ class Program:
         rows = np.where(self.segments["whole"], self.segments["rows"], rows)
         return int((np.minimum(self.segments["rows"], rows) * columns).max())
 
-    def own_gradients(self, batch_size):
-        """Which segments have a gradient per thread, when several threads run.
+    def own_gradients(self, batch_size, n_threads):
+        """Which segments have a gradient per thread.
 
         Slices of a segment's gradient are made over the whole minibatch, and so every thread
         reads the values and gradients of all rows. Where these are more than the parameters,
         each thread makes the gradient of its own rows and another reads that. For weights
-        that sparse rows meet it never is: a thread reads the rows that concern its slice.
+        that sparse rows meet it never is: a thread reads the rows that concern its slice. Nor
+        for a sync op, whose threads have told each other. A segment whose gradient is made at
+        once has one even for a single thread, made while the rows are in cache.
 
         Returns
         -------
@@ -482,10 +487,12 @@ class Program:
             Elements of a thread's own gradient.
         """
         segments, size = self.segments.copy(), 0
-        for segment in (segments[i] for i in np.flatnonzero(~self.reads_csr)):
+        synced = self.ops["sync"][self.segments["op"]] != 0
+        for segment in (segments[i] for i in np.flatnonzero(~self.reads_csr & ~synced)):
             rows, columns = int(segment["rows"]), int(segment["columns"])
             values = batch_size * (rows + columns)
-            if segment["whole"] or rows * columns <= min(OWN_GRADIENT_MAX, values):
+            few = n_threads > 1 and rows * columns <= min(OWN_GRADIENT_MAX, values)
+            if segment["whole"] or few:
                 segment["own_gradient"] = size
                 size += round_up(rows * columns)
         return segments, size

@@ -109,8 +109,9 @@ def draw_order(n, seed, epoch, n_rounds=8):
     return order.astype(np.int64)
 
 
-def batch_norm(op, x, scales, shifts, weights, running):
+def batch_norm(op, x, *others):
     """With the statistics of the minibatch, or with running ones if there are some."""
+    *x2, scales, shifts, weights, running = others
     if running is None:
         axes = tuple(range(x.ndim - 1))
         weights = np.broadcast_to(weights.reshape(-1, *[1] * (x.ndim - 1)), x[..., :1].shape)
@@ -118,7 +119,8 @@ def batch_norm(op, x, scales, shifts, weights, running):
         variance = np.average((x - mean) ** 2, axes, np.broadcast_to(weights, x.shape))
     else:
         mean, variance = running
-    return _activated(op, scales * (x - mean) / np.sqrt(variance + op["attributes"][0]) + shifts)
+    z = (x - mean) / np.sqrt(variance + op["attributes"][0])
+    return _activated(op, sum(x2, scales * z + shifts))
 
 
 def layer_norm(op, x, scales, shifts):

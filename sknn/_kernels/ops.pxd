@@ -176,6 +176,7 @@ cdef struct Run:
     int64_t n_batch_rows    # rows of the whole minibatch
     int64_t first_row       # this thread's share of it ...
     int64_t n_rows          # ... may be empty
+    bint continued          # part of that share, and not the first of it
     # arenas; that of the values is an argument of each kernel
     void* gradients
     void* parameters

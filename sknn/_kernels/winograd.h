@@ -3,14 +3,18 @@
 // 4 x 4 outputs. That is a quarter of the multiplications, at some ten times the rounding error.
 // Lavin and Gray, Fast algorithms for convolutional neural networks, 2016
 #pragma once
+#include <numeric>
 #include "conv.h"
 
 namespace sknn {
 
 constexpr int OUTPUTS = 4, INPUTS = 6, PLANES = INPUTS * INPUTS;
-// Elements of the transformed inputs and outputs that are made at once, and between two planes:
-// were these a power of two apart, they would drive each other out of the cache.
-constexpr ptrdiff_t PLANES_ELEMENTS = 256 << 10, SKEW = 16;
+// Elements of the transformed inputs and outputs that are made at once: as many as there are
+// transformed weights, within limits, since each time all weights are read.
+constexpr ptrdiff_t PLANES_LEAST = 64 << 10, PLANES_MOST = 256 << 10;
+// Elements between two planes: were these a power of two apart, they would drive each other out of
+// the cache.
+constexpr ptrdiff_t SKEW = 16, LINE_BYTES = 64;
 
 // ---- transforms of vectors, in one direction; `s` and `t` are the distances in the arrays -----
 
@@ -78,10 +82,15 @@ struct Tiling {
     ptrdiff_t rows() const { return ceil_div(height, OUTPUTS); }
     ptrdiff_t columns() const { return ceil_div(width, OUTPUTS); }
     ptrdiff_t strip_width() const { return columns() * OUTPUTS + INPUTS - OUTPUTS; }
-    // rows of tiles at once, of one or several images
+    // rows of tiles at once, of one or several images: in whole blocks of a product, if possible
     ptrdiff_t rows_at_once() const {
-        const ptrdiff_t n = PLANES_ELEMENTS / (PLANES * columns() * (channels + filters));
-        return n < 1 ? 1 : n;
+        const ptrdiff_t weights = PLANES * channels * filters;
+        const ptrdiff_t most = weights < PLANES_MOST ? weights : PLANES_MOST;
+        const ptrdiff_t n = (most > PLANES_LEAST ? most : PLANES_LEAST)
+                            / (PLANES * columns() * (channels + filters));
+        const ptrdiff_t block = TILE_ROWS / std::gcd<ptrdiff_t>(columns(), TILE_ROWS);
+        const ptrdiff_t blocks = (n + block / 2) / block;
+        return blocks ? blocks * block : n < 1 ? 1 : n;
     }
     ptrdiff_t x_plane() const { return rows_at_once() * columns() * channels + SKEW; }
     ptrdiff_t y_plane() const { return rows_at_once() * columns() * filters + SKEW; }
@@ -127,66 +136,56 @@ void transform_weights(T* packed, const T* w, ptrdiff_t channels, ptrdiff_t filt
         }
 }
 
-// Rows first.. of image b into a strip whose borders are zero
-template<class T>
-void read_strip(const Source<T>& s, ptrdiff_t b, ptrdiff_t first, ptrdiff_t n, ptrdiff_t left,
-                ptrdiff_t width, T* strip) {
-    const ptrdiff_t columns = width - left < s.width ? width - left : s.width;
-    for (ptrdiff_t a = 0; a < n; ++a) {
-        T* to = strip + (a * width + left) * s.channels;
-        if (first + a < 0 || first + a >= s.height) fill_zero(to, columns * s.channels);
-        else read_row(s, b, first + a, columns, to);
+// Rows first.. of image b where they lie, or pooled ones from a strip; `zeros` if there is no such
+// row.                              strip (N, width, channels), zeros (width, channels)
+template<class T, int N> struct Rows {
+    const T* row[N];
+    Rows(const Source<T>& s, ptrdiff_t b, ptrdiff_t first, T* strip, const T* zeros) {
+        const ptrdiff_t size = s.width * s.channels;
+        for (int a = 0; a < N; ++a) {
+            const ptrdiff_t i = first + a;
+            if (i < 0 || i >= s.height) row[a] = zeros;
+            else if (!s.positions) row[a] = s.data + b * s.image + i * size;
+            else read_row(s, b, i, s.width, strip + a * size), row[a] = strip + a * size;
+        }
     }
-}
+};
 
-// A row of tiles of inputs     strip (6, width, channels), planes (36, columns, channels)
-template<class T> __attribute__((noinline))
-void transform_inputs(T* __restrict planes, ptrdiff_t plane, const T* __restrict strip,
-                      ptrdiff_t width, ptrdiff_t columns, ptrdiff_t channels) {
+// A row of tiles of N x N inputs, or gradients of outputs, the first `left` pixels before the
+// rows; beyond them are zeros.      planes (36, columns, channels)
+template<class T, int N> __attribute__((noinline))
+void transform_tiles(T* planes, ptrdiff_t plane, const Rows<T, N>& rows, ptrdiff_t left,
+                     ptrdiff_t width, ptrdiff_t columns, ptrdiff_t channels) {
     using V = VectorOf<T>;
-    for (ptrdiff_t j = 0; j < columns; ++j)
-        for (ptrdiff_t c = 0; c < channels; c += Vector<T>::lanes) {
-            const T* x = strip + j * OUTPUTS * channels + c;
-            T* to = planes + j * channels + c;
-            V d[INPUTS], half[PLANES];
+    const auto transform = [](const V* x, int s, V* out, int t) __attribute__((always_inline)) {
+        if constexpr (N == INPUTS) Lavin<T>::input(x, s, out, t);
+        else Lavin<T>::gradient(x, s, out, t);
+    };
+    const auto tile = [&]<bool INSIDE>(ptrdiff_t j, ptrdiff_t c) __attribute__((always_inline)) {
+        const ptrdiff_t first = j * OUTPUTS - left;
+        T* to = planes + j * channels + c;
+        V d[INPUTS], half[INPUTS * N];
+        unrolled<N>([&](int b) __attribute__((always_inline)) {
+            const ptrdiff_t at = (first + b) * channels + c;
+            const bool there = INSIDE || (first + b >= 0 && first + b < width);
+            unrolled<N>([&](int a) __attribute__((always_inline)) {
+                d[a] = there ? load(rows.row[a] + at) : V{};
+            });
+            transform(d, 1, half + b, N);
+        });
+        unrolled<INPUTS>([&](int a) __attribute__((always_inline)) {
+            transform(half + a * N, 1, d, 1);
             unrolled<INPUTS>([&](int b) __attribute__((always_inline)) {
-                unrolled<INPUTS>([&](int a) __attribute__((always_inline)) {
-                    d[a] = load(x + (a * width + b) * channels);
-                });
-                Lavin<T>::input(d, 1, half + b, INPUTS);
+                store(to + (a * INPUTS + b) * plane, d[b]);
             });
-            unrolled<INPUTS>([&](int a) __attribute__((always_inline)) {
-                Lavin<T>::input(half + a * INPUTS, 1, d, 1);
-                unrolled<INPUTS>([&](int b) __attribute__((always_inline)) {
-                    store(to + (a * INPUTS + b) * plane, d[b]);
-                });
-            });
-        }
-}
-
-// A row of tiles of gradients of outputs     strip (4, width, filters)
-template<class T> __attribute__((noinline))
-void transform_gradients(T* __restrict planes, ptrdiff_t plane, const T* __restrict strip,
-                         ptrdiff_t width, ptrdiff_t columns, ptrdiff_t filters) {
-    using V = VectorOf<T>;
-    for (ptrdiff_t j = 0; j < columns; ++j)
-        for (ptrdiff_t k = 0; k < filters; k += Vector<T>::lanes) {
-            const T* dy = strip + j * OUTPUTS * filters + k;
-            T* to = planes + j * filters + k;
-            V d[INPUTS], half[INPUTS * OUTPUTS];
-            unrolled<OUTPUTS>([&](int b) __attribute__((always_inline)) {
-                unrolled<OUTPUTS>([&](int a) __attribute__((always_inline)) {
-                    d[a] = load(dy + (a * width + b) * filters);
-                });
-                Lavin<T>::gradient(d, 1, half + b, OUTPUTS);
-            });
-            unrolled<INPUTS>([&](int a) __attribute__((always_inline)) {
-                Lavin<T>::gradient(half + a * OUTPUTS, 1, d, 1);
-                unrolled<INPUTS>([&](int b) __attribute__((always_inline)) {
-                    store(to + (a * INPUTS + b) * plane, d[b]);
-                });
-            });
-        }
+        });
+    };
+    for (ptrdiff_t j = 0; j < columns; ++j) {
+        const ptrdiff_t first = j * OUTPUTS - left;
+        for (ptrdiff_t c = 0; c < channels; c += Vector<T>::lanes)
+            if (first >= 0 && first + N <= width) tile.template operator()<true>(j, c);
+            else tile.template operator()<false>(j, c);
+    }
 }
 
 // What becomes of the outputs.
@@ -260,25 +259,34 @@ void multiply_panels(T* c, Factor<T> a, const T* b, ptrdiff_t b_row, ptrdiff_t n
     }
 }
 
+// Into the second-level cache, while something else is computed.
+template<class T> inline void fetch_to_write(T* y, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i += LINE_BYTES / sizeof(T)) __builtin_prefetch(y + i, 1, 2);
+}
+
 // y = source * W, by `packed` as transform_weights makes it
 template<class T>
 void winograd(const Tiling& s, const Source<T>& source, const T* packed, T* y, ptrdiff_t y_image,
               uint8_t* positions, ptrdiff_t positions_image, ptrdiff_t n_images,
               const Epilogue<T>& e, Workspace<T> work) {
-    const ptrdiff_t width = s.strip_width(), columns = s.columns(), rows = s.rows();
+    const ptrdiff_t columns = s.columns(), rows = s.rows(), strip_row = s.strip_width() * s.channels;
     const ptrdiff_t at_once = s.rows_at_once(), x_plane = s.x_plane(), y_plane = s.y_plane();
-    T* strip = work.take(INPUTS * width * s.channels);
+    T* strip = work.take(INPUTS * strip_row);
+    T* zeros = work.take(strip_row);
     T* x_planes = work.take(PLANES * x_plane);
     T* y_planes = work.take(PLANES * y_plane);
-    const ptrdiff_t scale = e.pool ? 2 : 1;
-    fill_zero(strip, INPUTS * width * s.channels);
+    const ptrdiff_t scale = e.pool ? 2 : 1, y_row = s.width / scale * s.filters;
+    fill_zero(zeros, strip_row);
     for (ptrdiff_t first = 0; first < n_images * rows; first += at_once) {
         const ptrdiff_t left = n_images * rows - first, n = left < at_once ? left : at_once;
         for (ptrdiff_t r = 0; r < n; ++r) {
-            const ptrdiff_t image = (first + r) / rows, row = (first + r) % rows;
-            read_strip(source, image, row * OUTPUTS - s.top, INPUTS, s.left, width, strip);
-            transform_inputs(x_planes + r * columns * s.channels, x_plane, strip, width, columns,
-                             s.channels);
+            const ptrdiff_t image = (first + r) / rows, row = (first + r) % rows * OUTPUTS;
+            const Rows<T, INPUTS> inputs(source, image, row - s.top, strip, zeros);
+            transform_tiles(x_planes + r * columns * s.channels, x_plane, inputs, s.left,
+                            source.width, columns, s.channels);
+            const ptrdiff_t last = row + OUTPUTS < s.height ? row + OUTPUTS : s.height;
+            fetch_to_write(y + image * y_image + row / scale * y_row,
+                           (last / scale - row / scale) * y_row);
         }
         for (int q = 0; q < PLANES; ++q)
             multiply_panels(y_planes + q * y_plane,
@@ -287,7 +295,7 @@ void winograd(const Tiling& s, const Source<T>& source, const T* packed, T* y, p
                             s.channels, false);
         for (ptrdiff_t r = 0; r < n; ++r) {
             const ptrdiff_t image = (first + r) / rows, row = (first + r) % rows * OUTPUTS;
-            const ptrdiff_t at = row / scale * (s.width / scale) * s.filters;
+            const ptrdiff_t at = row / scale * y_row;
             transform_outputs(y + image * y_image + at,
                               positions ? positions + image * positions_image + at : nullptr,
                               y_planes + r * columns * s.filters, y_plane, s.height - row,
@@ -351,31 +359,33 @@ void winograd_gradient(const Conv& s, const T* x, ptrdiff_t x_image, T* dw, cons
                        ptrdiff_t y_image, const uint8_t* positions, ptrdiff_t n_images,
                        bool accumulate, T* workspace) {
     const Tiling t = forward_tiling(s);
-    const ptrdiff_t width = t.strip_width(), columns = t.columns(), rows = t.rows();
+    const ptrdiff_t columns = t.columns(), rows = t.rows();
     const ptrdiff_t at_once = t.rows_at_once(), x_plane = t.x_plane(), y_plane = t.y_plane();
-    const ptrdiff_t size = s.channels * s.filters, y_width = columns * OUTPUTS;
+    const ptrdiff_t size = s.channels * s.filters;
+    const ptrdiff_t x_row = t.strip_width() * s.channels, y_row = t.strip_width() * s.filters;
     const Source<T> inputs{x, x_image, s.height, s.width, s.channels, nullptr, 0};
     const Source<T> gradients{g, y_image, s.out_height, s.out_width, s.filters, positions,
                                s.positions_image};
     Workspace<T> work{workspace};
     T* sums = work.take(PLANES * size);
-    T* strip = work.take(INPUTS * width * s.channels);
-    T* y_strip = work.take(OUTPUTS * y_width * s.filters);
+    T* x_zeros = work.take(x_row);
+    T* y_zeros = work.take(y_row);
+    T* y_strip = work.take(OUTPUTS * y_row);
     T* x_planes = work.take(PLANES * x_plane);
     T* y_planes = work.take(PLANES * y_plane);
     fill_zero(sums, PLANES * size);
-    fill_zero(strip, INPUTS * width * s.channels);
-    fill_zero(y_strip, OUTPUTS * y_width * s.filters);
+    fill_zero(x_zeros, x_row);
+    fill_zero(y_zeros, y_row);
     for (ptrdiff_t first = 0; first < n_images * rows; first += at_once) {
         const ptrdiff_t left = n_images * rows - first, n = left < at_once ? left : at_once;
         for (ptrdiff_t r = 0; r < n; ++r) {
             const ptrdiff_t image = (first + r) / rows, row = (first + r) % rows * OUTPUTS;
-            read_strip(inputs, image, row - s.pad_top, INPUTS, s.pad_left, width, strip);
-            transform_inputs(x_planes + r * columns * s.channels, x_plane, strip, width, columns,
-                             s.channels);
-            read_strip(gradients, image, row, OUTPUTS, 0, y_width, y_strip);
-            transform_gradients(y_planes + r * columns * s.filters, y_plane, y_strip, y_width,
-                                columns, s.filters);
+            const Rows<T, INPUTS> x_rows(inputs, image, row - s.pad_top, nullptr, x_zeros);
+            transform_tiles(x_planes + r * columns * s.channels, x_plane, x_rows, s.pad_left,
+                            s.width, columns, s.channels);
+            const Rows<T, OUTPUTS> y_rows(gradients, image, row, y_strip, y_zeros);
+            transform_tiles(y_planes + r * columns * s.filters, y_plane, y_rows, 0, s.out_width,
+                            columns, s.filters);
         }
         for (int q = 0; q < PLANES; ++q)
             multiply_panels(sums + q * size, Factor<T>{x_planes + q * x_plane, 1, s.channels},
@@ -404,9 +414,9 @@ template<class T> bool winograd_pays(const Conv& s) {
 
 template<class T> ptrdiff_t winograd_workspace(const Conv& s) {
     const auto need = [](const Tiling& t) {
-        return PLANES * t.channels * t.filters + INPUTS * t.strip_width() * t.channels
-               + OUTPUTS * t.strip_width() * t.filters + PLANES * (t.x_plane() + t.y_plane())
-               + 5 * 16;
+        return PLANES * t.channels * t.filters + (INPUTS + 1) * t.strip_width() * t.channels
+               + (OUTPUTS + 1) * t.strip_width() * t.filters
+               + PLANES * (t.x_plane() + t.y_plane()) + 6 * 16;
     };
     const ptrdiff_t forward = need(forward_tiling(s)), backward = need(backward_tiling(s));
     return forward > backward ? forward : backward;

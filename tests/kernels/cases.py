@@ -144,6 +144,17 @@ def network_cases():
     yield network((9, 3), Conv(4, 5, strides=2, activation="tanh"), AveragePool(3, strides=1))
     yield network((4, 4, 4), Conv(8, groups=2, dilation=2), BatchNorm(), GlobalAveragePool())
     yield network((2, 5, 4), Conv(4, groups=4), Conv(5, activation="relu"), MaxPool(), loss=mse)
+    yield from residual_cases()
+
+
+def residual_cases():
+    """Branches that are added, with normalisations in them."""
+    relu, tanh = Activation("relu"), Activation("tanh")
+    branch = Residual([Conv(4), BatchNorm(), relu, Conv(4), BatchNorm()])
+    yield network((4, 3, 2), Conv(4), BatchNorm(), relu, branch, relu, branch, relu)
+    yield network((4, 3, 2), Residual([Conv(17, strides=2), BatchNorm()]), tanh, BatchNorm())
+    yield network((3, 2, 5), Residual([BatchNorm()]), Residual([Residual([BatchNorm()])]), relu)
+    yield network((5,), Residual([Dense(5, "tanh"), BatchNorm()]), Residual([BatchNorm()]))
 
 
 def all_cases():

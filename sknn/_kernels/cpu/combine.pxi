@@ -19,20 +19,26 @@ cdef void add_forward(const Op* op, Run* run, floating* values) noexcept nogil:
                       rows(x, run, values, i), second, size(x))
 
 
+cdef void copy_gradient(const Operand* x, const Operand* y, Run* run,
+                        floating* values) noexcept nogil:
+    """dx = dy, unless it lies there"""
+    cdef const floating* dy = gradient_rows(y, run, values, run.first_row)
+    cdef floating* dx
+    if x.arena == NONE or x.grad_offset < 0:
+        return
+    dx = gradient_rows(x, run, values, run.first_row)
+    if dx != dy:
+        copy_rows(dx, dy, run.n_rows, size(y), x.sample_stride, y.sample_stride, x.accumulate)
+
+
 cdef void add_backward(const Op* op, Run* run, floating* values) noexcept nogil:
     """dy = dy activation'(y), then dx = dy for each x"""
     cdef const Operand* y = &op.outputs[0]
-    cdef const Operand* x
-    cdef floating* dy = gradient_rows(y, run, values, run.first_row)
-    cdef int64_t m = size(y)
-    cdef int k
-    activation_backward(op.activation, dy, rows(y, run, values, run.first_row), run.n_rows, m,
+    activation_backward(op.activation, gradient_rows(y, run, values, run.first_row),
+                        rows(y, run, values, run.first_row), run.n_rows, size(y),
                         y.sample_stride, y.sample_stride)
-    for k in range(2):
-        x = &op.inputs[k]
-        if x.arena != NONE and x.grad_offset >= 0:
-            copy_rows(gradient_rows(x, run, values, run.first_row), dy, run.n_rows, m,
-                      x.sample_stride, y.sample_stride, x.accumulate)
+    copy_gradient(&op.inputs[0], y, run, values)
+    copy_gradient(&op.inputs[1], y, run, values)
 
 
 cdef void copy_forward(const Op* op, Run* run, floating* values) noexcept nogil:

@@ -1,7 +1,7 @@
 """The CPU executor: runs whole epochs of a program without the GIL, over buffers made once.
 
-``steps.pxi`` has what its threads do, ``shuffle.pxi`` the order of an epoch, ``predict.pxi``
-predictions.
+``steps.pxi`` has what its threads do, ``walk.pxi`` their rows through the program,
+``shuffle.pxi`` the order of an epoch, ``predict.pxi`` predictions.
 """
 
 cimport numpy as cnp
@@ -14,8 +14,8 @@ from libc.string cimport memcpy, memset
 from libcpp cimport bool as cpp_bool
 
 from sknn._kernels.ops cimport (
-    ALIGNMENT, FEW_ROWS, FLOAT32, FLOAT64, MAX_SLOTS, PREDICT, TRAIN, Kernel32, Kernel64, Kernels,
-    Op, Operand, Run, Segment, Update,
+    ALIGNMENT, FEW_ROWS, FLOAT32, FLOAT64, MAX_SEGMENTS, MAX_SLOTS, PREDICT, TRAIN, Kernel32,
+    Kernel64, Kernels, Op, Operand, Run, Segment, Update,
 )
 
 import math
@@ -25,6 +25,7 @@ import numpy as np
 
 from sknn._kernels.cpu import variant
 from sknn._kernels.ops import ElementType
+from sknn._places import stretches
 from sknn._threads import choose_n_threads, running
 
 cnp.import_array()
@@ -50,6 +51,7 @@ cdef const Kernels* KERNELS = <const Kernels*>PyCapsule_GetPointer(
     variant.load("kernels").table, b"sknn.Kernels")
 
 include "steps.pxi"
+include "walk.pxi"
 include "shuffle.pxi"
 include "predict.pxi"
 
@@ -141,16 +143,14 @@ cdef class Executor:
         self.job.double_precision = self.dtype == np.float64
         self.job.n_threads = n_threads
         self.job.batch = capacity
-        segments = program.segments
-        if n_threads > 1:
-            segments, self.job.own_size = program.own_gradients(capacity)
-            self.job.own_gradients = self._allocate(self.job.own_size * n_threads)
+        segments, self.job.own_size = program.own_gradients(capacity, n_threads)
+        self.job.own_gradients = self._allocate(self.job.own_size * n_threads)
         self._bind_program(segments)
         self.job.run.capacity = capacity
         self.job.values = self._allocate(program.value_size * capacity)
         self.job.scratch = <char*>self._allocate(
             KERNELS.scratch_bytes * n_threads // self.dtype.itemsize)
-        self.job.run.gradients = self._allocate(program.value_size * capacity)
+        self.job.run.gradients = self._allocate(program.gradient_size * capacity)
         slice_size = program.slice_size(SLICE_MAX, CSR_SLICE)
         self.job.slice_bytes = self.dtype.itemsize * slice_size
         self.job.slices = <char*>self._allocate(slice_size * n_threads)
@@ -181,6 +181,8 @@ cdef class Executor:
         self.job.ops = <const Op*>self._address(program.ops)
         self.job.segments = <const Segment*>self._address(segments)
         self.job.passes = <const PassRange*>self._address(program.pass_ranges)
+        self.job.stretches = <const Stretch*>self._address(
+            stretches(program, self.dtype.itemsize))
         self.job.n_passes = len(program.pass_ranges)
         self.job.pass_segments = <const int32_t*>self._address(program.pass_segments)
         self.job.n_features = program.n_features

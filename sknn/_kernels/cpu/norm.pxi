@@ -1,7 +1,7 @@
 """BATCH_NORM and LAYER_NORM: y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta).
 
 x and y have the same shape, gamma (c,) is segment 0, beta (c,) segment 1, attributes[0] is
-epsilon. The variance is the biased one.
+epsilon. The variance is the biased one. BATCH_NORM may add x2 before the activation.
 
 BATCH_NORM takes the statistics of a channel over all pixels of the minibatch, weighted by the
 sample weights, and moves running ones towards them by attributes[1]; these take their place in
@@ -13,10 +13,11 @@ cdef extern from "norm.h" namespace "sknn" nogil:
     void merge_moments(double&, double*, double*, double, const double*, const double*,
                        Py_ssize_t)
     void add_moments[T](double&, double*, double*, const T*, Py_ssize_t, Py_ssize_t, double,
-                        double*, double*, T*)
-    void add_gradient_sums[T](double*, double*, const T*, const T*, const T*, const T*,
-                              Py_ssize_t, Py_ssize_t, double*, T*)
-    void scale_channels[T](T*, const T*, const T*, Py_ssize_t, Py_ssize_t)
+                        double*, double*)
+    void add_gradient_sums[T](double*, double*, T*, const T*, const T*, const T*, const T*,
+                              Py_ssize_t, Py_ssize_t)
+    void scale_and_shift[T](T*, const T*, const T*, const T*, const T*, Py_ssize_t, Py_ssize_t,
+                            bint)
     void batch_norm_gradient[T](T*, const T*, const T*, const T*, const T*, const T*,
                                 Py_ssize_t, Py_ssize_t, bint)
     void layer_norm[T](T*, const T*, const T*, Py_ssize_t, Py_ssize_t, T)
@@ -38,22 +39,22 @@ cdef inline bint uses_running(const Run* run) noexcept nogil:
 
 
 cdef void batch_norm_forward_statistics(const Op* op, Run* run, floating* values) noexcept nogil:
-    """The moments of this thread's rows."""
+    """The moments of this thread's rows so far."""
     cdef const Operand* x = &op.inputs[0]
     cdef double* weight = statistic(op, run, run.thread, WEIGHT)
     cdef double* mean = statistic(op, run, run.thread, MEAN)
     cdef double* deviations = statistic(op, run, run.thread, DEVIATIONS)
     cdef int64_t i
-    weight[0] = 0
-    memset(mean, 0, x.channels * sizeof(double))
-    memset(deviations, 0, x.channels * sizeof(double))
+    if not run.continued:
+        weight[0] = 0
+        memset(mean, 0, x.channels * sizeof(double))
+        memset(deviations, 0, x.channels * sizeof(double))
     if uses_running(run):
         return
     for i in range(run.first_row, run.first_row + run.n_rows):
         add_moments(weight[0], mean, deviations, rows(x, run, values, i), pixels(x), x.channels,
                     weight_of_row(run, i), statistic(op, run, run.thread, SCRATCH_1),
-                    statistic(op, run, run.thread, SCRATCH_2),
-                    <floating*>statistic(op, run, run.thread, SCRATCH_3))
+                    statistic(op, run, run.thread, SCRATCH_2))
 
 
 cdef double merge_threads(const Op* op, Run* run, double* mean, double* deviations) noexcept nogil:
@@ -95,15 +96,18 @@ cdef void find_moments(const Op* op, Run* run, floating* mean, floating* inverse
 
 
 cdef void batch_norm_forward(const Op* op, Run* run, floating* values) noexcept nogil:
-    """y = x scale + shift, with scale = gamma inverse, shift = beta - mean scale"""
+    """y = activation(x scale + shift + x2): scale = gamma inverse, shift = beta - mean scale"""
     cdef const Operand* x = &op.inputs[0]
+    cdef const Operand* x2 = &op.inputs[1]
     cdef const Operand* y = &op.outputs[0]
+    cdef const floating* second = NULL
     cdef const floating* gamma = parameters(op, 0, run, values)
     cdef const floating* beta = parameters(op, 1, run, values)
     cdef floating* mean
     cdef floating* inverse
     cdef floating* scale
     cdef floating* shift
+    cdef floating* out
     cdef int64_t i, j
     if run.phase == TRAIN:
         mean = <floating*>statistic(op, run, run.thread, BATCH_MEAN)
@@ -111,17 +115,21 @@ cdef void batch_norm_forward(const Op* op, Run* run, floating* values) noexcept 
     else:
         mean = <floating*>run.workspace
         inverse = mean + padded(op)
-    find_moments(op, run, mean, inverse, values)
+    if not run.continued:
+        find_moments(op, run, mean, inverse, values)
     scale = <floating*>run.workspace + 2 * padded(op)
     shift = scale + padded(op)
     for j in range(x.channels):
         scale[j] = gamma[j] * inverse[j]
         shift[j] = beta[j] - mean[j] * scale[j]
     for i in range(run.first_row, run.first_row + run.n_rows):
-        scale_channels(rows(y, run, values, i), rows(x, run, values, i), scale, pixels(x),
-                       x.channels)
-        activation_forward(op.activation, rows(y, run, values, i), shift, pixels(x), x.channels,
-                           x.channels)
+        if x2.arena != NONE:
+            second = rows(x2, run, values, i)
+        out = rows(y, run, values, i)
+        scale_and_shift(out, rows(x, run, values, i), second, scale, shift, pixels(x),
+                        x.channels, op.activation == RELU)
+        if op.activation != RELU and op.activation != IDENTITY:
+            activated_sum(op.activation, out, out, <const floating*>NULL, size(x))
 
 
 cdef void batch_norm_backward_statistics(const Op* op, Run* run, floating* values) noexcept nogil:
@@ -131,24 +139,28 @@ cdef void batch_norm_backward_statistics(const Op* op, Run* run, floating* value
     cdef double* gradient_sum = statistic(op, run, run.thread, GRADIENT_SUM)
     cdef double* product_sum = statistic(op, run, run.thread, PRODUCT_SUM)
     cdef floating* dy
+    cdef const floating* out = NULL
     cdef int64_t i
-    memset(gradient_sum, 0, x.channels * sizeof(double))
-    memset(product_sum, 0, x.channels * sizeof(double))
+    if not run.continued:
+        memset(gradient_sum, 0, x.channels * sizeof(double))
+        memset(product_sum, 0, x.channels * sizeof(double))
     for i in range(run.first_row, run.first_row + run.n_rows):
         dy = gradient_rows(y, run, values, i)
-        activation_backward(op.activation, dy, rows(y, run, values, i), pixels(x), x.channels,
-                            x.channels, x.channels)
-        add_gradient_sums(gradient_sum, product_sum, dy, rows(x, run, values, i),
+        if op.activation == RELU:
+            out = rows(y, run, values, i)
+        else:
+            activation_backward(op.activation, dy, rows(y, run, values, i), 1, size(x), 0, 0)
+        add_gradient_sums(gradient_sum, product_sum, dy, out, rows(x, run, values, i),
                           <floating*>statistic(op, run, run.thread, BATCH_MEAN),
                           <floating*>statistic(op, run, run.thread, BATCH_INVERSE), pixels(x),
-                          x.channels, statistic(op, run, run.thread, SCRATCH_1),
-                          <floating*>statistic(op, run, run.thread, SCRATCH_2))
+                          x.channels)
 
 
 cdef void batch_norm_backward(const Op* op, Run* run, floating* values) noexcept nogil:
-    """dx = scale (dy - share (sum of dy + z sum of dy z)), z = (x - mean) inverse
+    """dx2 = dy, dx = scale (dy - share (sum of dy + z sum of dy z)), z = (x - mean) inverse
 
-    A sample's share is its weight by that of all pixels; 0 where running statistics were used.
+    Either may lie where dy does. A sample's share is its weight by that of all pixels; 0 where
+    running statistics were used.
     """
     cdef const Operand* x = &op.inputs[0]
     cdef const floating* gamma = parameters(op, 0, run, values)
@@ -160,6 +172,7 @@ cdef void batch_norm_backward(const Op* op, Run* run, floating* values) noexcept
     cdef double weight = 0, share, gradient_sum, product_sum
     cdef int64_t i, j
     cdef int t
+    copy_gradient(&op.inputs[1], &op.outputs[0], run, values)
     if x.grad_offset < 0:
         return
     for t in range(run.n_threads):
@@ -182,9 +195,6 @@ cdef void batch_norm_backward(const Op* op, Run* run, floating* values) noexcept
 
 cdef void batch_norm_gradient_of(const Op* op, Run* run, floating* values) noexcept nogil:
     """dgamma = sum of dy z, dbeta = sum of dy: as the threads left them"""
-    cdef bint whole = run.gradient_rows == run.n_batch_rows
-    cdef int first = 0 if whole else run.thread
-    cdef int end = run.n_threads if whole else run.thread + 1
     cdef floating* out = <floating*>run.destination
     cdef double total
     cdef int64_t j
@@ -193,7 +203,7 @@ cdef void batch_norm_gradient_of(const Op* op, Run* run, floating* values) noexc
         return
     for j in range(op.inputs[0].channels):
         total = out[j] if run.accumulate else 0
-        for t in range(first, end):
+        for t in range(run.n_threads):
             total += statistic(op, run, t, PRODUCT_SUM if run.segment == 0 else GRADIENT_SUM)[j]
         out[j] = <floating>total
 

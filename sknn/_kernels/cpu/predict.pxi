@@ -173,7 +173,7 @@ cdef void predict_chunks(Prediction* p, int thread, floating* arena) noexcept no
                 numbers[i] = begin + i
             job.order = numbers - begin
         bind_rows(&job, &run, begin, run.n_rows, values)
-        walk_rows(&job, job.passes, &run, values)
+        walk_forward(&job, job.passes.first_op, job.passes.end_op, &run, values)
         result = values + p.output.offset * run.capacity + p.output.start
         if stride == m:
             memcpy(at(p.out, begin * m, values), result, run.n_rows * m * sizeof(floating))

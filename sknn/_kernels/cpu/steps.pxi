@@ -6,10 +6,6 @@ parameters, makes the gradient of that slice over all rows, and updates it while
 Where a segment has few parameters and a minibatch many rows, several threads would all read
 every row for it: there each makes a gradient of its own rows in the first phase, and in the
 second they are added up in thread order, slice by slice.
-
-An op that needs the whole minibatch (a sync op) has a part before its forward and before its
-backward: each thread leaves what its own rows say, and after a barrier reads what all have left.
-A thread without rows still walks these.
 """
 
 cdef enum Verb:
@@ -33,6 +29,15 @@ ctypedef struct PassRange:
     int32_t end_op
     int32_t first_segment       # into Job.pass_segments
     int32_t end_segment
+    int32_t first_stretch
+    int32_t end_stretch
+
+# Rows of a program that follow each other without a barrier.
+ctypedef struct Stretch:
+    int32_t first_op
+    int32_t end_op
+    int64_t forward_rows        # of a minibatch that a thread takes at once
+    int64_t backward_rows
 
 # What all threads of one call share.
 cdef struct Job:
@@ -44,6 +49,7 @@ cdef struct Job:
     const Op* ops
     const Segment* segments
     const PassRange* passes
+    const Stretch* stretches
     int n_passes
     const int32_t* pass_segments
     int n_segments
@@ -120,52 +126,6 @@ cdef void bind_rows(Job* job, Run* run, int64_t begin, int64_t n, floating* valu
             job.order + begin, n, job.n_features, job.x_scale)
 
 
-cdef inline void call(const Kernel32* kernels32, const Kernel64* kernels64, const Op* op,
-                      Run* run, floating* values) noexcept nogil:
-    if floating is float:
-        kernels32[op.opcode](op, run, values)
-    else:
-        kernels64[op.opcode](op, run, values)
-
-
-cdef void walk_rows(Job* job, const PassRange* p, Run* run, floating* values) noexcept nogil:
-    """The forward pass over this thread's rows, and in training the backward pass."""
-    cdef int i
-    cdef const Op* op
-    for i in range(p.first_op, p.end_op):
-        op = &job.ops[i]
-        if not op.phases & run.phase:
-            continue
-        if op.sync and run.phase == TRAIN:
-            call(KERNELS.forward_statistics32, KERNELS.forward_statistics64, op, run, values)
-            job.barrier.wait()
-        if run.n_rows:
-            call(KERNELS.forward32, KERNELS.forward64, op, run, values)
-    if run.phase != TRAIN:
-        return
-    for i in range(p.end_op - 1, p.first_op - 1, -1):
-        op = &job.ops[i]
-        if not op.phases & run.phase or op.outputs[0].grad_offset < 0:
-            continue
-        if op.sync:
-            call(KERNELS.backward_statistics32, KERNELS.backward_statistics64, op, run, values)
-            job.barrier.wait()
-        if run.n_rows:
-            call(KERNELS.backward32, KERNELS.backward64, op, run, values)
-
-
-cdef void make_gradient(Job* job, Run* run, const Segment* segment, int64_t begin, int64_t end,
-                        bint accumulate, floating* destination, floating* values) noexcept nogil:
-    """Of rows begin..end of a segment."""
-    cdef const Op* op = &job.ops[segment.op]
-    run.segment = segment.index
-    run.begin = begin
-    run.end = end
-    run.accumulate = accumulate
-    run.destination = destination
-    call(KERNELS.gradient32, KERNELS.gradient64, op, run, values)
-
-
 cdef double update_slice(Job* job, Run* run, const Segment* segment, const Update* update,
                          int64_t begin, int64_t n, const floating* gradient,
                          floating* values) noexcept nogil:
@@ -200,50 +160,20 @@ cdef inline floating* slice_gradient(const Job* job, int thread, floating* value
     return <floating*>(job.slices + thread * job.slice_bytes)
 
 
-cdef inline bint has_own_gradients(const Job* job, const Segment* segment) noexcept nogil:
-    """Whether each thread makes a gradient of its rows rather than one of its slices."""
-    return job.n_threads > 1 and segment.own_gradient >= 0
-
-
-cdef void make_own_gradients(Job* job, const PassRange* p, Run* run, int thread,
-                             floating* values) noexcept nogil:
-    """The gradients of this thread's rows, for the segments that have one per thread."""
-    cdef const Segment* segment
-    cdef floating* own
-    cdef int i
-    run.gradient_first = run.first_row
-    run.gradient_rows = run.n_rows
-    for i in range(p.first_segment, p.end_segment):
-        segment = &job.segments[job.pass_segments[i]]
-        if not has_own_gradients(job, segment):
-            continue
-        own = at(job.own_gradients, thread * job.own_size + segment.own_gradient, values)
-        if run.n_rows:
-            make_gradient(job, run, segment, 0, segment.rows, False, own, values)
-        else:
-            memset(own, 0, segment.rows * segment.columns * sizeof(floating))
-
-
 cdef double update_from_own_gradients(Job* job, Run* run, const Segment* segment, int thread,
                                       const Update* update, floating* values) noexcept nogil:
     """Add up this thread's slice of all threads' gradients, and update the slice."""
     cdef int64_t size = segment.rows * segment.columns
     cdef int64_t begin = first_of_slice(size, thread, job.n_threads)
     cdef int64_t n = first_of_slice(size, thread + 1, job.n_threads) - begin
-    cdef floating* part = at(job.own_gradients, segment.own_gradient + begin, values)
-    cdef floating* total
+    cdef floating* total = at(job.own_gradients, segment.own_gradient + begin, values)
     cdef int other
     if n == 0:
         return 0
-    if job.verb == EVALUATE:
-        total = at(job.gradient, segment.offset + begin, values)
-        add(total, part, n)
-    else:
-        total = slice_gradient(job, thread, values)
-        memcpy(total, part, n * sizeof(floating))
     for other in range(1, job.n_threads):
-        add(total, part + other * job.own_size, n)
+        add(total, total + other * job.own_size, n)
     if job.verb == EVALUATE:
+        add(at(job.gradient, segment.offset + begin, values), total, n)
         return 0
     return update_slice(job, run, segment, update, begin, n, total, values)
 
@@ -359,7 +289,6 @@ cdef void train_steps(Job* job, int thread, floating* values) noexcept nogil:
         bind_rows(job, &run, begin + first, run.n_rows, values)
         for p in range(job.n_passes):
             walk_rows(job, &job.passes[p], &run, values)
-            make_own_gradients(job, &job.passes[p], &run, thread, values)
             job.barrier.wait()
             update.weight_sum = weight_of(&run)
             if update.weight_sum == 0 and job.verb == TRAIN_EPOCH:

@@ -7,7 +7,8 @@ import numpy as np
 
 from sknn._kernels.gpu.table import TABLE
 from sknn._kernels.ops import Activation, Arena, Opcode, Phase
-from sknn._lowering import fuse_activations, place_values, without_rows
+from sknn._lowering import fuse_activations, without_rows
+from sknn._places import place_values
 from sknn._program import round_up, shape_of, size_of
 
 

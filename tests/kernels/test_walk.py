@@ -1,0 +1,55 @@
+"""Rows in chunks that stay in cache: as if a thread took all of them at once."""
+
+import numpy as np
+import pytest
+
+from sknn import _places
+from sknn._kernels.ops import Opcode
+
+from .cases import TOLERANCE, as_dtype, make_executor, network_cases, poisoned
+
+IMAGES = [case for case in network_cases() if (case.program.ops["opcode"] == Opcode.CONV).any()]
+
+
+def gradient_of(memory, case, dtype, n, n_threads):
+    """Loss, gradient and running statistics of one minibatch."""
+    X, y, weights = case.data(n)
+    X, y = as_dtype(case, X, y, dtype)
+    run = make_executor(case, dtype, n, n_threads)
+    state = case.state().astype(dtype) if case.program.n_state else None
+    run.bind(X, y, weights, state=state)
+    gradient = poisoned(case, memory, dtype)
+    loss = run.evaluate(memory.copy(case.parameters().astype(dtype)), gradient, np.arange(n))
+    return loss, gradient
+
+
+@pytest.mark.parametrize("case", IMAGES, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_chunks(memory, monkeypatch, case, dtype, n_threads):
+    """One row at a time, and threads without any."""
+    for n in (2, 11):
+        expected_loss, expected = gradient_of(memory, case, dtype, n, n_threads)
+        with monkeypatch.context() as patch:
+            patch.setattr(_places, "CACHE_BYTES", 1)
+            patch.setattr(_places, "ELEMENTS_PER_PARAMETER", 0)
+            loss, gradient = gradient_of(memory, case, dtype, n, n_threads)
+        tolerance = 20 * TOLERANCE[dtype]
+        assert loss == pytest.approx(expected_loss, rel=tolerance)
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(gradient, expected, rtol=tolerance, atol=tolerance * scale)
+
+
+def test_how_many_rows_at_once():
+    """Stretches begin at sync ops; as many rows as fit, and more where there are many weights."""
+    case = IMAGES[-2]
+    found = _places.stretches(case.program, 4)
+    sync = np.flatnonzero(case.program.ops["sync"])
+    np.testing.assert_array_equal(found["first_op"][1:], sync)
+    np.testing.assert_array_equal(found["end_op"][:-1], sync)
+    assert found["end_op"][-1] == len(case.program.ops)
+    assert (found["backward_rows"] <= found["forward_rows"]).all()
+    twice = _places.stretches(case.program, 8)
+    limited = found["forward_rows"] < _places.ALL_ROWS
+    assert limited.any()
+    assert (twice["forward_rows"][limited] <= found["forward_rows"][limited]).all()
