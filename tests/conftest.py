@@ -2,7 +2,12 @@
 
 import signal
 
+import hypothesis
 import pytest
+
+# no test asserts a time: a busy machine or a sanitizer is no error
+hypothesis.settings.register_profile("sknn", deadline=None)
+hypothesis.settings.load_profile("sknn")
 
 
 @pytest.fixture(scope="session", autouse=True)

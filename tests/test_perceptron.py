@@ -225,7 +225,7 @@ def test_accuracy_is_scikit_learns(stop):
 # ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     n_samples=st.integers(4, 60),
     n_features=st.integers(1, 40),

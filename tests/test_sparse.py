@@ -184,7 +184,7 @@ def test_forms_of_the_same_matrix(solver, form):
         np.testing.assert_array_equal(getattr(X, name), getattr(before, name))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(2, 60),
     n_features=st.integers(1, 50),

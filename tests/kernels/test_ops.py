@@ -140,9 +140,7 @@ def test_gradient_on_several_threads(memory, case, dtype):
             np.testing.assert_array_equal(gradient, again)
 
 
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.builds(
         Case,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sknn import losses
@@ -35,7 +35,6 @@ def test_chunks(case, dtype, n_threads):
     np.testing.assert_allclose(found, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 40), min_size=2, max_size=4).map(tuple),
     st.integers(1, 20),

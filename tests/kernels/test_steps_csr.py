@@ -54,7 +54,7 @@ def same_network(sizes, activation="relu", loss=losses.SOFTMAX_LOG_LOSS, seed=0)
     return tuple(Case(loss, activation, sizes, is_sparse, seed) for is_sparse in (True, False))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=2, max_size=4).map(tuple),
     loss=st.sampled_from(losses.LOSSES),

@@ -44,9 +44,7 @@ def fit(case, dtype, n, batch_size, n_threads, make_optimizer, epochs=2, memory=
     return losses, parameters
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.builds(
         Case,
