@@ -1,21 +1,25 @@
 """How fast are convolutional networks, beside PyTorch and JAX, in training and prediction?
 
+And how much memory does a fit take?
+
 python benchmarks/bench_conv.py                             four networks, one and two threads
-python benchmarks/bench_conv.py --networks A C --threads 1
+python benchmarks/bench_conv.py --networks A C --threads 1 --only speed
 
 What a run measures replaces what the day's file has of it, and leaves the rest.
 """
 
 import argparse
+from pathlib import Path
 
-from conv_peers import NETWORKS, TRAINERS, predict, prepare, train
-from measure import CORES, compare, limit_threads, pin
+from conv_peers import NETWORKS, TRAINERS, Sknn, predict, prepare, train
+from measure import CORES, compare, limit_threads, peak_memory, pin
 from peers import installed
 from report import Report
 from workers import Failure, Worker
 
 NETWORK = {network.name: network for network in NETWORKS}
 TASKS = {"training": train, "prediction": predict}
+PARTS = ["speed", "memory"]
 
 
 def measure(report, stem, args, threads):
@@ -72,6 +76,58 @@ def _add(report, task, data, threads, index):
     )
 
 
+START = """
+import sys
+sys.path.insert(0, {here!r})
+from conv_peers import NETWORKS, TRAINERS
+trainer = TRAINERS[{trainer!r}](1)
+trainer.start(next(n for n in NETWORKS if n.name == {network!r}))
+"""
+TRAIN = "trainer.train()\n"
+
+
+def memory(args):
+    """Measure what a fit takes at most, over a process that has only made the data."""
+    report = Report("Memory of convolutional networks")
+    names = [name for name in ("sknn", *args.peers) if installed(TRAINERS[name].module)]
+    data, rows = report.written_today("conv", "memory"), []
+    for key in args.networks:
+        data[key] = {"values and gradients": values_and_gradients(NETWORK[key])}
+        for name in names:
+            code = START.format(here=str(Path(__file__).parent), trainer=name, network=key)
+            data[key][name] = peak_memory(code + TRAIN, 1) - peak_memory(code, 1)
+    columns = ["values and gradients", *TRAINERS]
+    for key, network in NETWORK.items():
+        if key in data:
+            sizes = (data[key].get(column) for column in columns)
+            rows.append([str(network), *("" if s is None else _mib(s) for s in sizes)])
+    report.add(
+        "memory",
+        "Memory that the training of a convolutional network takes at most, over its data",
+        ["network; batch", "of which values and gradients", *(t.name for t in TRAINERS.values())],
+        rows,
+        data,
+        "One thread. The second column is reckoned: what sknn keeps of one minibatch.",
+    )
+    print(f"Written: {report.write('conv')}.json and .md")
+
+
+def values_and_gradients(network):
+    """Bytes that sknn keeps of one minibatch."""
+    from sknn._lowering import lower_for_cpu
+
+    trainer = Sknn(1)
+    trainer.start(network)
+    model = trainer.model.set_params(max_iter=1)
+    model.fit(network.data[0][: network.batch], network.data[1][: network.batch])
+    program = lower_for_cpu(model._program())
+    return 4 * network.batch * (program.value_size + program.gradient_size)
+
+
+def _mib(n_bytes):
+    return f"{n_bytes / 2**20:,.1f} MiB"
+
+
 def _milliseconds(timing):
     noisy = "" if timing["quiet"] else "~"
     return f"{noisy}{timing['seconds'] / timing['steps'] * 1e3:,.2f}"
@@ -86,6 +142,7 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
+    add("--only", nargs="+", choices=PARTS, default=PARTS)
     add("--networks", nargs="+", choices=list(NETWORK), default=list(NETWORK))
     peers = [name for name in TRAINERS if name != "sknn"]
     add("--peers", nargs="+", choices=peers, default=peers)
@@ -97,7 +154,9 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    for threads in args.threads:
+    if "memory" in args.only:
+        memory(args)
+    for threads in args.threads if "speed" in args.only else ():
         stem = f"conv-{_count(threads).replace(' ', '-')}"
         cores = pin(threads)
         limit_threads(1)  # of this process; a worker has its own limit
