@@ -9,6 +9,7 @@ What a run measures replaces what the day's file has of it, and leaves the rest.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from conv_peers import NETWORKS, TRAINERS, Sknn, predict, prepare, train
@@ -77,11 +78,12 @@ def _add(report, task, data, threads, index):
 
 
 START = """
-import sys
+import dataclasses, sys
 sys.path.insert(0, {here!r})
 from conv_peers import NETWORKS, TRAINERS
+network = next(n for n in NETWORKS if n.name == {network!r})
 trainer = TRAINERS[{trainer!r}](1)
-trainer.start(next(n for n in NETWORKS if n.name == {network!r}))
+trainer.start(dataclasses.replace(network, epochs=1))
 """
 TRAIN = "trainer.train()\n"
 
@@ -117,10 +119,9 @@ def values_and_gradients(network):
     from sknn._lowering import lower_for_cpu
 
     trainer = Sknn(1)
-    trainer.start(network)
-    model = trainer.model.set_params(max_iter=1)
-    model.fit(network.data[0][: network.batch], network.data[1][: network.batch])
-    program = lower_for_cpu(model._program())
+    trainer.start(replace(network, epochs=1))
+    trainer.train()
+    program = lower_for_cpu(trainer.model._program())
     return 4 * network.batch * (program.value_size + program.gradient_size)
 
 
