@@ -1,11 +1,10 @@
 """Sections of gpu_check.py about networks of images: checks, and steps beside PyTorch's."""
 
-import time
 import warnings
 
 import gpu_peers
 import numpy as np
-from gpu_sections import OPTIMIZERS, PRECISIONS, driver_of_device
+from gpu_sections import OPTIMIZERS, PRECISIONS, driver_of_device, fit_step_seconds
 
 from sknn import ConvClassifier, ConvRegressor, NetworkClassifier, NetworkRegressor, losses
 from sknn._kernels.gpu.executor import Executor
@@ -103,30 +102,14 @@ def same_bits(precision):
     return {"estimator": "graphs and single launches", "dtype": precision, "ok": bool(same)}
 
 
-def step_seconds(X, y, batch, n_epochs):
-    """Of fits: what further epochs of `fit` take, with all that a user waits for."""
-    times = {}
-    for _ in range(2):  # the first warms up
-        for n in (1, 1 + n_epochs):
-            model = ConvClassifier(
-                FILTERS, hidden_layer_sizes=UNITS, batch_size=batch, max_iter=n, random_state=0,
-                device="cuda", matmul_precision="tf32", n_iter_no_change=1000,
-            )  # fmt: skip
-            begin = time.perf_counter()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                model.fit(X, y)
-            times[n] = time.perf_counter() - begin
-    return (times[1 + n_epochs] - times[1]) / n_epochs / -(-len(X) // batch)
-
-
 def images(report):
     """Microseconds of a training step of a convolutional network, beside PyTorch's."""
     X, y = made_up(N_IMAGES)
     rows = []
     for batch in (128, 1024):
         row = {"batch": batch, "precision": "tf32"}
-        row["sknn fit"] = step_seconds(X, y, batch, 5) * 1e6
+        model = ConvClassifier(FILTERS, hidden_layer_sizes=UNITS)
+        row["sknn fit"] = fit_step_seconds(model, X, y, batch, "tf32", 5) * 1e6
         row |= gpu_peers.image_step_seconds(X, y, batch, FILTERS, UNITS, N_CLASSES)
         for other in ("torch eager", "torch compiled", "torch graph"):
             if isinstance(row.get(other), float):

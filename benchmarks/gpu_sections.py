@@ -457,15 +457,14 @@ def floor_seconds(report, batch, precision):
     return total + 7 * 4 * sum(k * m + m for k, m in pairs) / bandwidth
 
 
-def sknn_step_seconds(X, y, batch, precision, n_epochs):
+def fit_step_seconds(model, X, y, batch, precision, n_epochs):
     """Of fits: what further epochs of `fit` take, with all that a user waits for."""
+    model.set_params(batch_size=batch, random_state=0, device="cuda",
+                     matmul_precision=precision, n_iter_no_change=1000)  # fmt: skip
     times = {}
     for _ in range(2):  # the first warms up
         for n in (1, 1 + n_epochs):
-            model = MLPClassifier(
-                LAYERS[1:-1], batch_size=batch, max_iter=n, random_state=0, device="cuda",
-                matmul_precision=precision, n_iter_no_change=1000,
-            )  # fmt: skip
+            model.set_params(max_iter=n)
             begin = time.perf_counter()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -506,7 +505,9 @@ def speed(report):
                              (65_536, "bfloat16")):  # fmt: skip
         n_epochs = 5 if batch == 1024 else 20
         row = {"batch": batch, "precision": precision}
-        row["sknn fit"] = sknn_step_seconds(X, y, batch, precision, n_epochs) * 1e6
+        row["sknn fit"] = (
+            fit_step_seconds(MLPClassifier(LAYERS[1:-1]), X, y, batch, precision, n_epochs) * 1e6
+        )
         row["sknn executor"] = executor_step_seconds(X, y, batch, precision, n_epochs) * 1e6
         if "ceilings" in report:
             row["floor"] = floor_seconds(report, batch, precision) * 1e6

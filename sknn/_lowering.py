@@ -58,6 +58,7 @@ def lower_for_cpu(program, sparse=False, phase=Phase.TRAIN, fold=False):
     return place_gradients(place_values(program, share=False))
 
 
+@lru_cache(maxsize=64)
 def read_csr(program):
     """A copy of a program whose first layers read rows in compressed sparse row format.
 

@@ -27,11 +27,6 @@ template<class T> struct Sums {
     bool depthwise;                     // one channel for each filter
 };
 
-template<class T> inline VectorOf<T> rectify(VectorOf<T> v) {
-    const VectorOf<T> zero{};
-    return v < zero ? zero : v;         // NaN stays
-}
-
 // the larger one of two, and where it was; NaN is larger than all
 template<class T> inline void take_larger(VectorOf<T>& most, MaskOf<T>& where, VectorOf<T> v,
                                           int position) {

@@ -54,14 +54,6 @@ template<class T> struct Positions {
 template<class T> using MaskOf = typename Positions<T>::type;
 template<class T> using BytesOf = typename Positions<T>::bytes;
 
-// the first n lanes, often all
-template<class T> inline VectorOf<T> load_lanes(const T* x, ptrdiff_t n) {
-    return n == Vector<T>::lanes ? load(x) : load(x, n);
-}
-template<class T> inline void store_lanes(T* x, VectorOf<T> v, ptrdiff_t n) {
-    if (n == Vector<T>::lanes) store(x, v);
-    else store(x, v, n);
-}
 // compilers convert element by element
 template<class T> inline MaskOf<T> widen(BytesOf<T> bytes) {
 #if defined(__AVX512F__)

@@ -85,6 +85,19 @@ template<class T> inline VectorOf<T> load(const T* x, ptrdiff_t n) {
 #endif
 }
 
+// the first n lanes, often all
+template<class T> inline VectorOf<T> load_lanes(const T* x, ptrdiff_t n) {
+    return n == Vector<T>::lanes ? load(x) : load(x, n);
+}
+template<class T> inline void store_lanes(T* x, VectorOf<T> v, ptrdiff_t n) {
+    if (n == Vector<T>::lanes) store(x, v);
+    else store(x, v, n);
+}
+// NaN stays
+template<class T> inline VectorOf<T> rectify(VectorOf<T> v) {
+    return v < T(0) ? VectorOf<T>{} : v;
+}
+
 // What a product does to its result while that is in registers.
 template<class T> struct ProductEpilogue {
     const T* bias = nullptr;    // (m,), added to each row
@@ -105,13 +118,12 @@ void tile(ptrdiff_t k, Factor<T> a, const T* __restrict b, ptrdiff_t ldb, T* __r
     constexpr int LANES = Vector<T>::lanes;
     // all vectors are whole but the last
     const ptrdiff_t last = columns - (VECTORS - 1) * LANES;
-    const auto is_whole = [=](int v) { return v + 1 < VECTORS || last == LANES; };
-    const auto read = [=](const T* x, int v) { return is_whole(v) ? load(x) : load(x, last); };
+    const auto lanes = [=](int v) { return v + 1 < VECTORS ? LANES : last; };
     VectorOf<T> sum[ROWS][VECTORS];
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS; ++v) {
-        const VectorOf<T> start = epilogue.bias ? read(epilogue.bias + v * LANES, v)
-                                                : VectorOf<T>{};
+        const VectorOf<T> start = epilogue.bias
+            ? load_lanes(epilogue.bias + v * LANES, lanes(v)) : VectorOf<T>{};
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i) sum[i][v] = start;
     }
@@ -135,32 +147,29 @@ void tile(ptrdiff_t k, Factor<T> a, const T* __restrict b, ptrdiff_t ldb, T* __r
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; ++v) sum[i][v] += read(c + i * ldc + v * LANES, v);
+            for (int v = 0; v < VECTORS; ++v)
+                sum[i][v] += load_lanes(c + i * ldc + v * LANES, lanes(v));
     }
     if (epilogue.rectify) {
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; ++v)
-                sum[i][v] = sum[i][v] < T(0) ? VectorOf<T>{} : sum[i][v];
+            for (int v = 0; v < VECTORS; ++v) sum[i][v] = rectify<T>(sum[i][v]);
     }
     if (epilogue.gate) {
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
             for (int v = 0; v < VECTORS; ++v) {
-                const VectorOf<T> y = read(epilogue.gate + i * ldc + v * LANES, v);
+                const VectorOf<T> y = load_lanes(epilogue.gate + i * ldc + v * LANES, lanes(v));
                 sum[i][v] = y == T(0) ? VectorOf<T>{} : sum[i][v];
             }
     }
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; ++v) {
-            T* out = c + i * ldc + v * LANES;
-            if (is_whole(v)) store(out, sum[i][v]);
-            else store(out, sum[i][v], last);
-        }
+        for (int v = 0; v < VECTORS; ++v)
+            store_lanes(c + i * ldc + v * LANES, sum[i][v], lanes(v));
 }
 
 // The same for any number of columns, tile by tile: b is in panels, which begin `step` apart.
@@ -234,7 +243,7 @@ void pack(T* __restrict out, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
             ptrdiff_t n = m - j < LANES ? m - j : LANES;
             T* to = out + j / WIDTH * WIDTH * k + j % WIDTH;
             for (ptrdiff_t s = begin; s < end; ++s)
-                store(to + s * WIDTH, n == LANES ? load(b.at(s, j)) : load(b.at(s, j), n));
+                store(to + s * WIDTH, load_lanes(b.at(s, j), n));
         }
     }
 }

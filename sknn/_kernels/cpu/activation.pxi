@@ -51,3 +51,13 @@ cdef inline void activation_backward(
         ACTIVATIONS[kind].loops32.backward(g, y, n, m, ldg, ldy)
     else:
         ACTIVATIONS[kind].loops64.backward(g, y, n, m, ldg, ldy)
+
+
+cdef inline floating* gradient_of_sums(const Op* op, Run* run, floating* values) noexcept nogil:
+    """dy = dy activation'(y), unless whoever made dy has done that"""
+    cdef const Operand* y = &op.outputs[0]
+    cdef floating* dy = gradient_rows(y, run, values, run.first_row)
+    if not y.gated:
+        activation_backward(op.activation, dy, rows(y, run, values, run.first_row), run.n_rows,
+                            size(y), y.sample_stride, y.sample_stride)
+    return dy

@@ -34,9 +34,7 @@ cdef void copy_gradient(const Operand* x, const Operand* y, Run* run,
 cdef void add_backward(const Op* op, Run* run, floating* values) noexcept nogil:
     """dy = dy activation'(y), then dx = dy for each x"""
     cdef const Operand* y = &op.outputs[0]
-    activation_backward(op.activation, gradient_rows(y, run, values, run.first_row),
-                        rows(y, run, values, run.first_row), run.n_rows, size(y),
-                        y.sample_stride, y.sample_stride)
+    gradient_of_sums(op, run, values)
     copy_gradient(&op.inputs[0], y, run, values)
     copy_gradient(&op.inputs[1], y, run, values)
 

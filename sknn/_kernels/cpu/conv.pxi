@@ -80,8 +80,7 @@ cdef void conv_backward(const Op* op, Run* run, floating* values) noexcept nogil
     cdef const uint8_t* positions = positions_of(op, run, run.first_row)
     cdef int64_t i
     if positions == NULL:
-        activation_backward(op.activation, dy, rows(y, run, values, run.first_row), run.n_rows,
-                            size(y), y.sample_stride, y.sample_stride)
+        gradient_of_sums(op, run, values)
     elif op.activation == RELU:
         for i in range(run.n_rows):
             zero_dead(dy + i * y.sample_stride, positions + i * op.outputs[1].sample_stride,

@@ -49,16 +49,6 @@ cdef void dense_forward(const Op* op, Run* run, floating* values) noexcept nogil
         first += n
 
 
-cdef inline floating* gradient_of_sums(const Op* op, Run* run, floating* values) noexcept nogil:
-    """dy = dy activation'(y), unless whoever made dy has done that"""
-    cdef const Operand* y = &op.outputs[0]
-    cdef floating* dy = gradient_rows(y, run, values, run.first_row)
-    if not y.gated:
-        activation_backward(op.activation, dy, rows(y, run, values, run.first_row), run.n_rows,
-                            y.channels, y.sample_stride, y.sample_stride)
-    return dy
-
-
 cdef void dense_backward(const Op* op, Run* run, floating* values) noexcept nogil:
     """dy = dy activation'(y), then dx = dy W'"""
     cdef const Operand* x = &op.inputs[0]
