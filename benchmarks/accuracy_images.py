@@ -7,7 +7,8 @@ same layers, epochs and optimizer where it is installed.
     python benchmarks/accuracy_images.py [--seeds 5] [--only mnist] [--threads 2]
 
 Adam's learning rate is 0.001, or 0.003 with batch normalization, and a tenth of that in the last
-quarter of the epochs: a second fit with ``warm_start``.
+quarter of the epochs: a second fit with ``warm_start``. For CIFAR-10 dense layers start as
+PyTorch's do (``initializer="fan_in"``), which ends higher.
 
 The data are found in SKNN_DATA, or in ../shared/data; what is not there is skipped.
 """
@@ -52,6 +53,7 @@ class Recipe:
     epochs: int
     goal: float | None = None
     learning_rate: float = 1e-3
+    initializer: str = "glorot"
 
     @property
     def phases(self):
@@ -127,9 +129,9 @@ RESIDUAL = [
 RECIPES = [
     Recipe("MNIST, 4 epochs", "mnist", SMALL, 4, 0.990),
     Recipe("MNIST, 15 epochs", "mnist", SMALL, 15, 0.993),
-    Recipe("CIFAR-10 subset", "cifar10_subset", DEEPER, 15),
-    Recipe("CIFAR-10 subset, normalized", "cifar10_subset", NORMALIZED, 15, None, 3e-3),
-    Recipe("CIFAR-10 subset, residual", "cifar10_subset", RESIDUAL, 15, None, 3e-3),
+    Recipe("CIFAR-10 subset", "cifar10_subset", DEEPER, 15, None, 1e-3, "fan_in"),
+    Recipe("CIFAR-10 subset, normalized", "cifar10_subset", NORMALIZED, 15, None, 3e-3, "fan_in"),
+    Recipe("CIFAR-10 subset, residual", "cifar10_subset", RESIDUAL, 15, None, 3e-3, "fan_in"),
     Recipe("spoken digits", "spoken_digits", WITH_DROPOUT, 25, 0.97),
 ]
 
@@ -143,8 +145,9 @@ def fit_sknn(recipe, seed, threads):
     """Accuracy on the test images, and seconds of the fit."""
     X, y, X_test, y_test = load(recipe.data)
     network = NetworkClassifier(
-        recipe.layers, batch_size=BATCH_SIZE, tol=0.0, n_iter_no_change=recipe.epochs,
-        dtype="float32", random_state=seed, n_threads=threads, warm_start=True,
+        recipe.layers, initializer=recipe.initializer, batch_size=BATCH_SIZE, tol=0.0,
+        n_iter_no_change=recipe.epochs, dtype="float32", random_state=seed, n_threads=threads,
+        warm_start=True,
     )  # fmt: skip
     start = time.perf_counter()
     for epochs, learning_rate in recipe.phases:

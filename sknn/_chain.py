@@ -28,6 +28,8 @@ class Chain:
         What X is multiplied by.
     frozen : tuple of str
         Names of layers that are not trained.
+    initializer : str
+        Of the dense layers that name none.
     """
 
     shape: tuple
@@ -35,13 +37,15 @@ class Chain:
     loss: Loss
     x_scale: float = 1.0
     frozen: tuple = ()
+    initializer: str = "glorot"
 
     @cached_property
     def program(self):
         """Shared by equal networks."""
         return sequential(
-            self.shape, self.layers, self.loss, x_scale=self.x_scale, frozen=self.frozen
-        )
+            self.shape, self.layers, self.loss, x_scale=self.x_scale, frozen=self.frozen,
+            initializer=self.initializer,
+        )  # fmt: skip
 
     def __getstate__(self):
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -121,6 +121,19 @@ input_shape : tuple of int or None, default=None
     from X. With it, X may have its samples flattened.
 """
 
+INITIALIZER = """
+initializer : {'fan_in', 'glorot', 'he', 'lecun'}, default='glorot'
+    How dense layers that do not say it themselves start, the output layer among them. Weights
+    are drawn uniformly within
+
+    - 'fan_in': ``1 / sqrt(n)`` for n inputs, and so are the biases. Outputs start small, which
+      helps where many maps are flattened, and where there is much to learn.
+    - 'glorot': ``sqrt(6 / (n + m))`` for m outputs, and so are the biases, as scikit-learn's
+      multilayer perceptrons start; often faster at first.
+    - 'he': ``sqrt(6 / n)``, which keeps the variance through rectifiers, as convolutions start.
+    - 'lecun': ``sqrt(3 / n)``, which keeps the variance through sums alone.
+"""
+
 CONVOLUTIONS = """
 kernel_size : int or tuple of int, default=3
     Pixels that a filter reads along each axis.
@@ -244,6 +257,7 @@ SHARED = {
     "loss": LOSS,
     "class_weight": CLASS_WEIGHT,
     "input_shape": INPUT_SHAPE,
+    "initializer": INITIALIZER,
     "transfer": TRANSFER,
     "attributes": ATTRIBUTES,
 }

@@ -7,10 +7,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from sknn._base import BaseNetwork
 from sknn._chain import Chain, summarize, up_to
+from sknn._compat import StrOptions
 from sknn._device import check_device_X
 from sknn._samples import check_samples, check_shape, choose_shape
 from sknn._state import get_parameters, named_statistics
 from sknn._validation import is_on_gpu
+from sknn.initializers import BIASES
 from sknn.layers import Dense
 
 BYTE_SCALE = 1 / 255
@@ -23,6 +25,7 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
     _parameter_constraints: dict = {
         **BaseNetwork._parameter_constraints,
         "input_shape": ["array-like", None],
+        "initializer": [StrOptions(set(BIASES))],
         "transform_layer": [str, None],
         "pretrained": [FrozenEstimator, dict, None],
         "frozen_layers": ["array-like"],
@@ -51,7 +54,9 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
     def _design(self, asked, X, n_outputs, loss):
         layers = (*clone(asked, safe=False), (OUTPUT, Dense(n_outputs)))
         frozen = tuple(sorted(self.frozen_layers))
-        self._chain = Chain(self.input_shape_, layers, loss, self.input_scale_, frozen)
+        self._chain = Chain(
+            self.input_shape_, layers, loss, self.input_scale_, frozen, self.initializer
+        )
 
     def _program(self):
         return self._chain.program

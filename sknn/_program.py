@@ -147,12 +147,15 @@ class Builder:
         What X is multiplied by when it is read.
     frozen : tuple of str, default=()
         Names of layers whose parameters stay as they are.
+    initializer : str, default='glorot'
+        How dense layers start that do not say it themselves, see `initializers`.
     """
 
-    def __init__(self, shape, *, x_scale=1.0, frozen=()):
+    def __init__(self, shape, *, x_scale=1.0, frozen=(), initializer="glorot"):
         self.input_shape = (1,) * (3 - len(shape)) + tuple(shape)
         self.n_spatial = len(shape) - 1  # axes that a convolution slides along
         self.x_scale, self.frozen = x_scale, frozenset(frozen)
+        self.initializer = initializer
         self.ops, self.parameters, self.initial_state = [], [], []
         self.layers, self._begun = [], []
         self.value_size = self.bytes_size = self.statistics_size = self.n_streams = 0

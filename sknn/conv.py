@@ -76,6 +76,8 @@ class ConvClassifier(_Convolutional, Classifier):
 
     {input_shape}
 
+    {initializer}
+
     {training}
 
     {class_weight}
@@ -135,6 +137,7 @@ class ConvClassifier(_Convolutional, Classifier):
         residual=False,
         global_pooling=False,
         input_shape=None,
+        initializer="glorot",
         solver="adam",
         alpha=0.0001,
         batch_size="auto",
@@ -179,6 +182,7 @@ class ConvClassifier(_Convolutional, Classifier):
             residual=residual,
             global_pooling=global_pooling,
             input_shape=input_shape,
+            initializer=initializer,
             solver=solver,
             alpha=alpha,
             batch_size=batch_size,
@@ -226,6 +230,8 @@ class ConvRegressor(_Convolutional, Regressor):
     {convolutions}
 
     {input_shape}
+
+    {initializer}
 
     {loss}
 
@@ -282,6 +288,7 @@ class ConvRegressor(_Convolutional, Regressor):
         residual=False,
         global_pooling=False,
         input_shape=None,
+        initializer="glorot",
         loss="squared_error",
         solver="adam",
         alpha=0.0001,
@@ -326,6 +333,7 @@ class ConvRegressor(_Convolutional, Regressor):
             residual=residual,
             global_pooling=global_pooling,
             input_shape=input_shape,
+            initializer=initializer,
             loss=loss,
             solver=solver,
             alpha=alpha,

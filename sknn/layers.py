@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator
 from sknn._kernels.ops import Activation as ActivationEnum
 from sknn._kernels.ops import Opcode, Phase, Statistic
 from sknn._program import Builder, as_table, round_up, shape_of, size_of, slice_channels
+from sknn.initializers import BIASES
 
 # option name -> enumeration
 ACTIVATIONS = {activation.name.lower(): activation for activation in ActivationEnum}
@@ -123,6 +124,8 @@ class Dense(Layer):
         Width of the output.
     activation : str, default='identity'
         A key of ``ACTIVATIONS``.
+    initializer : {'fan_in', 'glorot', 'he', 'lecun'} or None, default=None
+        How the weights start; None takes the network's.
 
     Examples
     --------
@@ -131,17 +134,20 @@ class Dense(Layer):
     Dense(activation='relu', units=100)
     """
 
-    def __init__(self, units, activation="identity"):
+    def __init__(self, units, activation="identity", *, initializer=None):
         self.units = units
         self.activation = activation
+        self.initializer = initializer
 
     def emit(self, builder, x, name):
         """Append the layer's row and return its output."""
         x = as_table(x)
         units = _check_count(name, "units", self.units)
         fans = size_of(x), units
-        weights = builder.parameter(f"{name}.weights", fans, "glorot", fans=fans, decayed=True)
-        biases = builder.parameter(f"{name}.biases", (units,), "glorot", fans=fans)
+        initial = self.initializer or builder.initializer
+        _check_choice(name, "initializer", initial, BIASES)
+        weights = builder.parameter(f"{name}.weights", fans, initial, fans=fans, decayed=True)
+        biases = builder.parameter(f"{name}.biases", (units,), BIASES[initial], fans=fans)
         y = builder.value((1, 1, units))
         builder.op(
             Opcode.DENSE, [x], [y],
@@ -171,6 +177,8 @@ class Conv(Layer):
         depthwise convolution.
     activation : str, default='identity'
         A key of ``ACTIVATIONS``.
+    initializer : {'fan_in', 'glorot', 'he', 'lecun'}, default='he'
+        How the weights start.
 
     Examples
     --------
@@ -189,6 +197,7 @@ class Conv(Layer):
         dilation=1,
         groups=1,
         activation="identity",
+        initializer="he",
     ):
         self.filters = filters
         self.kernel_size = kernel_size
@@ -197,6 +206,7 @@ class Conv(Layer):
         self.dilation = dilation
         self.groups = groups
         self.activation = activation
+        self.initializer = initializer
 
     def emit(self, builder, x, name):
         """Append the layer's row and return its output."""
@@ -220,12 +230,15 @@ class Conv(Layer):
                 "Use padding='same' or a smaller kernel_size.",
             )  # fmt: skip
         out, pad = _output_size(size, extent, strides, self.padding)
-        fan_in, fan_out = (kernel[0] * kernel[1] * c // groups for c in (channels, filters))
+        fans = tuple(kernel[0] * kernel[1] * c // groups for c in (channels, filters))
         shape = (*kernel, channels // groups, filters)
+        initial = _check_choice(name, "initializer", self.initializer, BIASES)
         weights = builder.parameter(
-            f"{name}.weights", shape, "he", fans=(fan_in, fan_out), decayed=True, whole=True
+            f"{name}.weights", shape, initial, fans=fans, decayed=True, whole=True
         )
-        biases = builder.parameter(f"{name}.biases", (filters,), "zeros", whole=True)
+        biases = builder.parameter(
+            f"{name}.biases", (filters,), BIASES[initial], fans=fans, whole=True
+        )
         y = builder.value((*out, filters))
         builder.op(
             Opcode.CONV, [x], [y],
@@ -715,7 +728,7 @@ def emit_chain(builder, x, layers, prefix=""):
 
 
 @lru_cache(maxsize=64)
-def sequential(shape, layers, loss, *, x_scale=1.0, frozen=()):
+def sequential(shape, layers, loss, *, x_scale=1.0, frozen=(), initializer="glorot"):
     """The program of a chain of layers that ends in a loss.
 
     Parameters
@@ -728,6 +741,8 @@ def sequential(shape, layers, loss, *, x_scale=1.0, frozen=()):
         What X is multiplied by when it is read.
     frozen : tuple of str, default=()
         Names of layers whose parameters stay as they are.
+    initializer : {'fan_in', 'glorot', 'he', 'lecun'}, default='glorot'
+        How dense layers start that do not say it themselves.
 
     Returns
     -------
@@ -746,6 +761,6 @@ def sequential(shape, layers, loss, *, x_scale=1.0, frozen=()):
        1 DENSE              value@0[100] -> value@112[10]  dense2.weights[100x10]  dense2.biases[10]
        2 SOFTMAX_LOG_LOSS   value@112[10] -> value@112[10]
     """  # noqa: E501
-    builder = Builder(shape, x_scale=x_scale, frozen=frozen)
+    builder = Builder(shape, x_scale=x_scale, frozen=frozen, initializer=initializer)
     x = emit_chain(builder, builder.input(), layers)
     return builder.build(loss.emit(builder, x))

@@ -43,6 +43,8 @@ class NetworkClassifier(_Network, Classifier):
 
     {input_shape}
 
+    {initializer}
+
     {training}
 
     {class_weight}
@@ -106,6 +108,7 @@ class NetworkClassifier(_Network, Classifier):
         layers,
         *,
         input_shape=None,
+        initializer="glorot",
         solver="adam",
         alpha=0.0001,
         batch_size="auto",
@@ -139,6 +142,7 @@ class NetworkClassifier(_Network, Classifier):
         super().__init__(
             layers=layers,
             input_shape=input_shape,
+            initializer=initializer,
             solver=solver,
             alpha=alpha,
             batch_size=batch_size,
@@ -186,6 +190,8 @@ class NetworkRegressor(_Network, Regressor):
 
     {input_shape}
 
+    {initializer}
+
     {training}
 
     {device}
@@ -225,6 +231,7 @@ class NetworkRegressor(_Network, Regressor):
         *,
         loss="squared_error",
         input_shape=None,
+        initializer="glorot",
         solver="adam",
         alpha=0.0001,
         batch_size="auto",
@@ -258,6 +265,7 @@ class NetworkRegressor(_Network, Regressor):
             layers=layers,
             loss=loss,
             input_shape=input_shape,
+            initializer=initializer,
             solver=solver,
             alpha=alpha,
             batch_size=batch_size,

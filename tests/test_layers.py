@@ -8,6 +8,7 @@ from sklearn.base import clone
 
 from sknn import layers as module
 from sknn._program import Builder, shape_of
+from sknn._state import initial_parameters
 from sknn.layers import (
     Activation,
     AveragePool,
@@ -154,3 +155,38 @@ def test_a_window_has_to_fit_a_byte():
         output_of((20, 20, 1), MaxPool(16))
     assert output_of((20, 20, 1), MaxPool(15)) == (1, 1, 1)
     assert np.prod(output_of((20, 20, 1), AveragePool(16))) == 1
+
+
+# fan_in 4 x 25 for a filter of 5 x 5 over 4 channels, 200 for a layer of 8 units over 5 x 10 x 4
+SQUARED_BOUNDS = {  # initializer -> (of fan_in and fan_out, whether the biases are drawn, too)
+    "fan_in": (lambda n, m: 1 / n, True),
+    "glorot": (lambda n, m: 6 / (n + m), True),
+    "he": (lambda n, m: 6 / n, False),
+    "lecun": (lambda n, m: 3 / n, False),
+}
+
+
+@pytest.mark.parametrize("name", SQUARED_BOUNDS)
+@pytest.mark.parametrize("of_the_network", [True, False])
+def test_parameters_start_as_their_initializer_says(name, of_the_network):
+    squared_bound, draws_biases = SQUARED_BOUNDS[name]
+    dense = Dense(8) if of_the_network else Dense(8, initializer=name)
+    initializer = name if of_the_network else "glorot"
+    layers = (Conv(6, 5, initializer=name), Conv(4), Residual([dense, Dense(200)]), Dense(3))
+    program = sequential((5, 10, 4), layers, SOFTMAX_LOG_LOSS, initializer=initializer)
+    vector = initial_parameters(program, np.random.RandomState(0), np.float64, 6.0)
+    own = dict(zip(program.names, program.views(vector), strict=True))
+    asked = {"conv1": (100, 150), "residual1.dense1": (200, 8)}
+    for layer, fans in asked.items():
+        bound = np.sqrt(squared_bound(*fans))
+        assert 0.95 * bound < np.abs(own[f"{layer}.weights"]).max() <= bound
+        biases = np.abs(own[f"{layer}.biases"]).max()
+        assert 0 < biases <= bound if draws_biases else biases == 0
+    he = np.sqrt(6 / 54)
+    assert 0.95 * he < np.abs(own["conv2.weights"]).max() <= he
+
+
+@pytest.mark.parametrize("layer", [Conv(2, initializer="zeros"), Dense(2, initializer="large")])
+def test_an_unknown_initializer_is_refused(layer):
+    with pytest.raises(ValueError, match=r"initializer must be one of .*'fan_in', 'glorot'"):
+        output_of((4, 4, 1), layer)
