@@ -264,8 +264,13 @@ void pack_transposed(T* __restrict out, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
 // The rows of a left factor whose columns lie in one piece, as a block (k, rows).
 template<class T> __attribute__((noinline))
 void pack_left(T* __restrict out, Factor<T> a, ptrdiff_t rows, ptrdiff_t k) {
-    for (ptrdiff_t s = 0; s < k; ++s)
-        for (ptrdiff_t i = 0; i < rows; ++i) out[s * rows + i] = *a.at(i, s);
+    constexpr ptrdiff_t LANES = Vector<T>::lanes;
+    const T* from = a.data;
+    for (ptrdiff_t s = 0; s < k; ++s, from += a.column, out += rows)
+        for (ptrdiff_t i = 0; i < rows; i += LANES) {
+            const ptrdiff_t n = rows - i < LANES ? rows - i : LANES;
+            store_lanes(out + i, load_lanes(from + i, n), n);
+        }
 }
 
 // c = a b, or added to it           a (n, k), b (k, m), c (n, m) with ldc elements from row to

@@ -20,6 +20,14 @@ cdef extern from "tiles.h" namespace "sknn" nogil:
 
 TABLE.scratch_bytes = SCRATCH_BYTES if HAVE_TILES else 0
 
+cdef enum:
+    LINE = 64   # bytes of a cache line
+
+
+cdef inline char* on_a_line(char* scratch) noexcept nogil:
+    """The next whole cache line: panels that cross lines are read a tenth more slowly."""
+    return scratch + (LINE - <size_t>scratch % LINE) % LINE
+
 
 cdef inline Factor[floating] factor(const floating* data, int64_t row,
                                     int64_t column) noexcept nogil:
@@ -84,8 +92,8 @@ cdef void product_of(c, a, b, bint accumulate, bias, bint rectify, gate, floatin
     cdef ProductEpilogue[floating] epilogue
     cdef int64_t ldc = c.strides[0] // c.itemsize, n = c.shape[0], m = c.shape[1]
     cdef int64_t k = a.shape[1]
-    scratch = bytearray(SCRATCH_BYTES)
-    run.scratch = <char*>scratch
+    scratch = bytearray(SCRATCH_BYTES + LINE)
+    run.scratch = on_a_line(<char*>scratch)
     epilogue.rectify = rectify
     if bias is not None:
         epilogue.bias = <const floating*><size_t>bias.ctypes.data

@@ -49,8 +49,8 @@ def run_kernel(str role, op, values, *, gradients=None, parameters=None, input=N
     cdef const unsigned char[::1] row = op.tobytes()
     cdef Run run
     memset(&run, 0, sizeof(Run))
-    scratch = bytearray(TABLE.scratch_bytes)
-    run.scratch = <char*>scratch
+    scratch = bytearray(TABLE.scratch_bytes + LINE)
+    run.scratch = on_a_line(<char*>scratch)
     run.gradients, run.parameters = address_of(gradients), address_of(parameters)
     run.input, run.bytes = address_of(input), <uint8_t*>address_of(bytes)
     run.workspace, run.destination = address_of(workspace), address_of(destination)
