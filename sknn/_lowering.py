@@ -8,7 +8,7 @@ import numpy as np
 from sknn._kernels.cpu import variant
 from sknn._kernels.ops import Activation, Arena, ConvDim, Opcode, Phase
 from sknn._places import place_gradients, place_values
-from sknn._program import Fold, normalized_layer, sole_writer
+from sknn._program import Fold, normalized_layer, round_up, sole_writer
 
 kernels = variant.load("kernels")
 
@@ -51,7 +51,7 @@ def lower_for_cpu(program, sparse=False, phase=Phase.TRAIN, fold=False):
     for i in np.flatnonzero(ops["opcode"] == Opcode.CONV):
         choose_algorithm(ops[i])
     gate_gradients(ops)
-    workspace = int(ops["workspace"].max())
+    workspace = round_up(int(ops["workspace"].max()))
     program = replace(program, ops=ops, workspace=workspace)
     if phase == Phase.PREDICT:
         return place_values(program, share=True)

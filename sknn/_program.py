@@ -470,7 +470,7 @@ class Program:
             self.reads_csr, np.maximum(1, csr_limit // columns), np.maximum(8, limit // columns)
         )
         rows = np.where(self.segments["whole"], self.segments["rows"], rows)
-        return int((np.minimum(self.segments["rows"], rows) * columns).max())
+        return round_up(int((np.minimum(self.segments["rows"], rows) * columns).max()))
 
     def own_gradients(self, batch_size, n_threads):
         """Which segments have a gradient per thread.
