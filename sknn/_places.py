@@ -9,7 +9,6 @@ from sknn._kernels.ops import Activation, Arena, Opcode
 STRETCH_DTYPE = np.dtype(
     [("first_op", "i4"), ("end_op", "i4"), ("forward_rows", "i8"), ("backward_rows", "i8")]
 )
-ALL_ROWS = np.iinfo(np.int64).max
 HANDING_ON = (Opcode.ADD, Opcode.ACTIVATE, Opcode.BATCH_NORM)
 # bytes of a second-level cache that the rows of a stretch may take beside an op's workspace
 CACHE_BYTES = 1 << 20
@@ -145,8 +144,8 @@ class _Gradients:
 def stretches(program, itemsize):
     """The rows between sync ops, and how many rows of a minibatch a thread takes through them.
 
-    What an op of images wrote is then in the cache when the next one reads it. There are so many
-    that the parameters, which are read or packed each time, are little beside them.
+    What an op wrote is then in the cache when the next one reads it. There are so many that the
+    parameters, which are read or packed each time, are little beside them.
 
     Returns
     -------
@@ -170,8 +169,6 @@ def stretches(program, itemsize):
 
 
 def _rows_at_once(program, ops, itemsize, places):
-    if not (ops["opcode"] == Opcode.CONV).any():
-        return ALL_ROWS
     operands = [x for op in ops for x in (*op["inputs"], *op["outputs"])]
     operands = [x for x in operands if x["arena"] == Arena.VALUE]
     size = sum(
@@ -180,5 +177,6 @@ def _rows_at_once(program, ops, itemsize, places):
     )
     own = ops["segments"][ops["segments"] >= 0]
     parameters = (program.segments["rows"] * program.segments["columns"])[own].sum()
+    size = max(1, size)  # before a sync op at the start of a program are no ops
     fit = CACHE_BYTES // (itemsize * size)
     return max(1, fit, ELEMENTS_PER_PARAMETER * int(parameters) // size)

@@ -472,15 +472,15 @@ class Program:
         rows = np.where(self.segments["whole"], self.segments["rows"], rows)
         return round_up(int((np.minimum(self.segments["rows"], rows) * columns).max()))
 
-    def own_gradients(self, batch_size, n_threads):
+    def own_gradients(self, batch_size):
         """Which segments have a gradient per thread.
 
         Slices of a segment's gradient are made over the whole minibatch, and so every thread
         reads the values and gradients of all rows. Where these are more than the parameters,
-        each thread makes the gradient of its own rows and another reads that. For weights
-        that sparse rows meet it never is: a thread reads the rows that concern its slice. Nor
-        for a sync op, whose threads have told each other. A segment whose gradient is made at
-        once has one even for a single thread, made while the rows are in cache.
+        each thread makes the gradient of its own rows while they are in cache, and another
+        reads that. A segment whose gradient is made at once always has one. Weights that sparse
+        rows meet never have: a thread reads the rows that concern its slice. Nor have those of
+        a sync op, whose threads have told each other.
 
         Returns
         -------
@@ -494,8 +494,7 @@ class Program:
         for segment in (segments[i] for i in np.flatnonzero(~self.reads_csr & ~synced)):
             rows, columns = int(segment["rows"]), int(segment["columns"])
             values = batch_size * (rows + columns)
-            few = n_threads > 1 and rows * columns <= min(OWN_GRADIENT_MAX, values)
-            if segment["whole"] or few:
+            if segment["whole"] or rows * columns <= min(OWN_GRADIENT_MAX, values):
                 segment["own_gradient"] = size
                 size += round_up(rows * columns)
         return segments, size

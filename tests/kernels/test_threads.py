@@ -81,7 +81,7 @@ def test_any_training(memory, case, dtype, n, batch_size, n_threads):
 )
 def test_which_segments_have_a_gradient_per_thread(batch_size, own):
     """Those with few parameters for so many rows."""
-    segments, size = WIDE.program.own_gradients(batch_size, 2)
+    segments, size = WIDE.program.own_gradients(batch_size)
     found = segments["own_gradient"] >= 0
     assert found.tolist() == own
     assert size >= (segments["rows"] * segments["columns"])[found].sum()

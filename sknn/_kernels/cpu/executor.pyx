@@ -143,7 +143,7 @@ cdef class Executor:
         self.job.double_precision = self.dtype == np.float64
         self.job.n_threads = n_threads
         self.job.batch = capacity
-        segments, self.job.own_size = program.own_gradients(capacity, n_threads)
+        segments, self.job.own_size = program.own_gradients(capacity)
         self.job.own_gradients = self._allocate(self.job.own_size * n_threads)
         self._bind_program(segments)
         self.job.run.capacity = capacity

@@ -3,9 +3,9 @@
 A step has two phases with a barrier after each. In the first, each thread takes its rows of
 the minibatch through the forward and backward pass; in the second it takes its slice of the
 parameters, makes the gradient of that slice over all rows, and updates it while it is in cache.
-Where a segment has few parameters and a minibatch many rows, several threads would all read
-every row for it: there each makes a gradient of its own rows in the first phase, and in the
-second they are added up in thread order, slice by slice.
+Where a segment has few parameters and a minibatch many rows, every thread would read all rows
+for it again: there each makes a gradient of its own rows in the first phase, while they are in
+cache, and in the second they are added up in thread order, slice by slice.
 """
 
 cdef enum Verb:
@@ -225,7 +225,7 @@ cdef void walk_parameters(Job* job, const PassRange* p, Run* run, int thread,
     cdef double squares = 0
     for i in range(p.first_segment, p.end_segment):
         segment = &job.segments[job.pass_segments[i]]
-        if has_own_gradients(job, segment):
+        if has_own_gradients(segment):
             squares += update_from_own_gradients(job, run, segment, thread, update, values)
         elif job.scaled and reads_csr(job, segment):
             squares += update_scaled(job, run, segment, thread, update, values)

@@ -30,9 +30,9 @@ cdef void make_gradient(Job* job, Run* run, const Segment* segment, int64_t begi
     call(KERNELS.gradient32, KERNELS.gradient64, op, run, values)
 
 
-cdef inline bint has_own_gradients(const Job* job, const Segment* segment) noexcept nogil:
+cdef inline bint has_own_gradients(const Segment* segment) noexcept nogil:
     """Whether each thread makes a gradient of its rows rather than one of its slices."""
-    return segment.own_gradient >= 0 and (segment.whole or job.n_threads > 1)
+    return segment.own_gradient >= 0
 
 
 cdef void make_own_gradients(Job* job, int o, Run* run, floating* values) noexcept nogil:
@@ -46,7 +46,7 @@ cdef void make_own_gradients(Job* job, int o, Run* run, floating* values) noexce
         if job.ops[o].segments[i] < 0:
             continue
         segment = &job.segments[job.ops[o].segments[i]]
-        if segment.op != o or segment.frozen or not has_own_gradients(job, segment):
+        if segment.op != o or segment.frozen or not has_own_gradients(segment):
             continue
         own = at(job.own_gradients, run.thread * job.own_size + segment.own_gradient, values)
         if run.n_rows:
@@ -90,27 +90,37 @@ cdef inline bint take_chunk(Run* run, const Run* whole, int64_t at_most, int64_t
     return True
 
 
-cdef void stretch_forward(Job* job, const Stretch* s, bint syncs_after, const Run* whole,
+cdef void stretch_forward(Job* job, const Stretch* s, const Run* whole,
                           floating* values) noexcept nogil:
-    """The ops of a stretch, and what a sync op after it needs to know."""
+    """The ops of a stretch, and what the sync op after it needs to know."""
     cdef Run run = whole[0]
     cdef int64_t k = 0
     while take_chunk(&run, whole, s.forward_rows, k):
         walk_forward(job, s.first_op, s.end_op, &run, values)
-        if syncs_after:
-            call(KERNELS.forward_statistics32, KERNELS.forward_statistics64,
-                 &job.ops[s.end_op], &run, values)
+        call(KERNELS.forward_statistics32, KERNELS.forward_statistics64, &job.ops[s.end_op],
+             &run, values)
         k += 1
 
 
-cdef void stretch_backward(Job* job, const Stretch* s, int first, int end, bint syncs_before,
-                           const Run* whole, floating* values) noexcept nogil:
-    """The same backward; the sync op after a stretch belongs to it, that at its start does not."""
+cdef void stretch_backward(Job* job, const PassRange* p, int i, const Run* whole,
+                           floating* values) noexcept nogil:
+    """The same backward; the sync op after a stretch belongs to it, that at its start does not.
+
+    Of the last stretch, which waits for no one in between, rows go forward just before.
+    """
+    cdef const Stretch* s = &job.stretches[i]
+    cdef bint is_last = i + 1 == p.end_stretch
+    cdef bint after = not is_last and goes_back(&job.ops[s.end_op], whole)
+    cdef bint before = i > p.first_stretch
     cdef Run run = whole[0]
     cdef int64_t k = 0
+    if after:
+        job.barrier.wait()
     while take_chunk(&run, whole, s.backward_rows, k):
-        walk_backward(job, first, end, &run, values)
-        if syncs_before:
+        if is_last:
+            walk_forward(job, s.first_op, s.end_op, &run, values)
+        walk_backward(job, s.first_op + before, s.end_op + after, &run, values)
+        if before and goes_back(&job.ops[s.first_op], &run):
             call(KERNELS.backward_statistics32, KERNELS.backward_statistics64,
                  &job.ops[s.first_op], &run, values)
         k += 1
@@ -118,19 +128,9 @@ cdef void stretch_backward(Job* job, const Stretch* s, int first, int end, bint 
 
 cdef void walk_rows(Job* job, const PassRange* p, Run* run, floating* values) noexcept nogil:
     """This thread's rows through a pass, forward and backward."""
-    cdef const Stretch* s
-    cdef bint before, after
     cdef int i
-    for i in range(p.first_stretch, p.end_stretch):
-        s = &job.stretches[i]
-        if i > p.first_stretch:
-            job.barrier.wait()
-        stretch_forward(job, s, i + 1 < p.end_stretch, run, values)
+    for i in range(p.first_stretch, p.end_stretch - 1):
+        stretch_forward(job, &job.stretches[i], run, values)
+        job.barrier.wait()
     for i in range(p.end_stretch - 1, p.first_stretch - 1, -1):
-        s = &job.stretches[i]
-        before = i > p.first_stretch
-        after = i + 1 < p.end_stretch and goes_back(&job.ops[s.end_op], run)
-        if after:
-            job.barrier.wait()
-        stretch_backward(job, s, s.first_op + before, s.end_op + after,
-                         before and goes_back(&job.ops[s.first_op], run), run, values)
+        stretch_backward(job, p, i, run, values)
