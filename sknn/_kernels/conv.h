@@ -19,20 +19,23 @@ void conv_forward(const Conv& s, const T* x, ptrdiff_t x_image, const T* w, cons
     const ptrdiff_t at_once = images_at_once(s, size), panels = panels_size<T>(n, filters);
     Workspace<T> work{workspace};
     T* packed = work.take(s.parts() * panels);
-    int32_t* offsets = work.take_integers(n);
+    int32_t* offsets = work.take_integers(s.taps());
     T* images = p.copied ? work.take(at_once * size) : nullptr;
     for (ptrdiff_t g = 0; g < s.parts(); ++g)
         pack_rows(packed + g * panels, n, 0, Factor<T>{w + g * filters, s.filters, 1}, n, filters);
+    // a run is a row of the kernel, or a tap
+    const ptrdiff_t in_run = s.joins_taps() ? s.kernel_w : 1;
+    const ptrdiff_t n_runs = s.taps() / in_run;
     for (ptrdiff_t a = 0, t = 0; a < s.kernel_h; ++a)
-        for (ptrdiff_t b = 0; b < s.kernel_w; ++b)
-            for (ptrdiff_t c = 0; c < channels; ++c)
-                offsets[t++] = static_cast<int32_t>(
-                    (a * s.dilation_h * p.width + b * s.dilation_w) * s.channels + c);
+        for (ptrdiff_t b = 0; b < s.kernel_w; b += in_run)
+            offsets[t++] = static_cast<int32_t>(
+                (a * s.dilation_h * p.width + b * s.dilation_w) * s.channels);
     if (p.copied) fill_zero(images, at_once * size);
     const Source<T> source{x, x_image, s.height, s.width, s.channels, nullptr, 0};
-    Sums<T> sums{offsets, n, s.stride_h * p.width * s.channels, s.stride_w * s.channels,
-                 s.out_width / (s.pool ? 2 : 1) * s.filters, s.filters, s.out_height, s.out_width,
-                 filters, nullptr, nullptr, relu, false, s.pool, s.depthwise()};
+    Sums<T> sums{offsets, n_runs, in_run * channels, s.stride_h * p.width * s.channels,
+                 s.stride_w * s.channels, s.out_width / (s.pool ? 2 : 1) * s.filters, s.filters,
+                 s.out_height, s.out_width, filters, nullptr, nullptr, relu, false, s.pool,
+                 s.depthwise()};
     for (ptrdiff_t i = 0; i < n_images; i += at_once) {
         const ptrdiff_t m = n_images - i < at_once ? n_images - i : at_once;
         const T* from = x + i * x_image;
@@ -63,18 +66,27 @@ void for_taps_of_phase(const Conv& s, const Padded& p, ptrdiff_t row, ptrdiff_t 
         }
 }
 
-// The distances and weights of one phase, if they are to be packed; how many.
+// How many taps a phase has, and in how many runs: those of a row of the kernel, or each one.
+struct Phase {
+    ptrdiff_t taps = 0, runs = 0;
+};
+
+// Count them, write down their distances and, unless that is done, pack their weights.
 template<class T>
-ptrdiff_t pack_phase(const Conv& s, const Padded& p, ptrdiff_t row, ptrdiff_t column, const T* w,
-                     int32_t* offsets, T* packed, bool packing) {
+Phase pack_phase(const Conv& s, const Padded& p, ptrdiff_t row, ptrdiff_t column, const T* w,
+                 int32_t* offsets, T* packed, bool packing) {
     const ptrdiff_t channels = s.part_channels(), filters = s.sum_filters();
-    ptrdiff_t n = 0, first = 0;
-    for_taps_of_phase(s, p, row, column, [&](ptrdiff_t, ptrdiff_t) { n += filters; });
-    if (!packing) return n;
-    const ptrdiff_t panels = panels_size<T>(n, channels);
+    Phase phase;
+    ptrdiff_t last = -1, first = 0;
     for_taps_of_phase(s, p, row, column, [&](ptrdiff_t tap, ptrdiff_t at) {
-        for (ptrdiff_t k = 0; k < filters; ++k)
-            offsets[first + k] = static_cast<int32_t>(at + k);
+        const ptrdiff_t run = s.joins_taps() ? tap / s.kernel_w : tap;
+        if (run != last) offsets[phase.runs++] = static_cast<int32_t>(at);
+        last = run;
+        ++phase.taps;
+    });
+    if (!packing) return phase;
+    const ptrdiff_t n = phase.taps * filters, panels = panels_size<T>(n, channels);
+    for_taps_of_phase(s, p, row, column, [&](ptrdiff_t tap, ptrdiff_t) {
         const T* from = w + tap * s.sum_channels() * s.filters;
         if (s.depthwise()) pack_rows(packed, n, first, Factor<T>{from, 0, 1}, 1, channels);
         else for (ptrdiff_t g = 0; g < s.parts(); ++g)
@@ -82,7 +94,7 @@ ptrdiff_t pack_phase(const Conv& s, const Padded& p, ptrdiff_t row, ptrdiff_t co
                       filters, channels);
         first += filters;
     });
-    return n;
+    return phase;
 }
 
 // dx = dy * flipped W, or added to it; g is dy or, pooled, its gradient
@@ -96,7 +108,7 @@ void conv_backward(const Conv& s, T* dx, ptrdiff_t x_image, const T* w, const T*
     const ptrdiff_t at_once = images_at_once(s, size);
     Workspace<T> work{workspace};
     T* all_packed = work.take(s.parts() * panels_size<T>(n, channels));
-    int32_t* all_offsets = work.take_integers(n);
+    int32_t* all_offsets = work.take_integers(s.taps());
     T* images = p.copied ? work.take(at_once * size) : nullptr;
     if (p.copied) fill_zero(images, at_once * size);
     const Source<T> source{g, y_image, s.out_height, s.out_width, s.filters, positions,
@@ -106,18 +118,23 @@ void conv_backward(const Conv& s, T* dx, ptrdiff_t x_image, const T* w, const T*
         const T* from = g + i * y_image;
         for (ptrdiff_t j = 0; p.copied && j < m; ++j)
             copy_inside(images + j * size, p, source, i + j);
+        for (ptrdiff_t j = 0; !accumulate && !s.reaches_all() && j < m; ++j)
+            fill_zero(dx + (i + j) * x_image, s.height * s.width * s.channels);
         T* packed = all_packed;
         int32_t* offsets = all_offsets;
         for (ptrdiff_t row = 0; row < s.stride_h && row < s.height; ++row)
             for (ptrdiff_t column = 0; column < s.stride_w && column < s.width; ++column) {
-                Sums<T> sums{offsets, 0, p.width * s.filters, s.filters,
+                Sums<T> sums{offsets, 0, 0, p.width * s.filters, s.filters,
                              s.stride_h * s.width * s.channels, s.stride_w * s.channels,
                              ceil_div(s.height - row, s.stride_h),
                              ceil_div(s.width - column, s.stride_w),
                              channels, nullptr, nullptr, false, accumulate, false,
                              s.depthwise()};
-                sums.n = pack_phase(s, p, row, column, w, offsets, packed, i == 0);
-                const ptrdiff_t panels = panels_size<T>(sums.n, channels);
+                const Phase phase = pack_phase(s, p, row, column, w, offsets, packed, i == 0);
+                if (!phase.taps) continue;
+                sums.n_runs = phase.runs;
+                sums.run = phase.taps / phase.runs * filters;
+                const ptrdiff_t panels = panels_size<T>(phase.taps * filters, channels);
                 T* to = dx + i * x_image + (row * s.width + column) * s.channels;
                 for (ptrdiff_t k = 0; k < s.parts(); ++k) {
                     sums.weights = packed + k * panels;
@@ -125,7 +142,7 @@ void conv_backward(const Conv& s, T* dx, ptrdiff_t x_image, const T* w, const T*
                                p.copied ? size : y_image, to + k * channels, x_image,
                                nullptr, 0, m);
                 }
-                offsets += sums.n;
+                offsets += sums.n_runs;
                 packed += s.parts() * panels;
             }
     }
@@ -297,9 +314,9 @@ template<class T> ptrdiff_t conv_workspace(const Conv& s) {
     const ptrdiff_t x_size = p.size(s.channels), y_size = q.size(s.filters);
     const ptrdiff_t out = s.out_height * s.out_width * s.filters;
     const ptrdiff_t n = s.taps() * s.sum_channels(), m = s.taps() * s.sum_filters();
-    const ptrdiff_t forward = s.parts() * panels_size<T>(n, s.part_filters()) + n
+    const ptrdiff_t forward = s.parts() * panels_size<T>(n, s.part_filters()) + s.taps()
                               + images_at_once(s, x_size) * x_size;
-    const ptrdiff_t backward = s.parts() * panels_size<T>(m, s.part_channels()) + m
+    const ptrdiff_t backward = s.parts() * panels_size<T>(m, s.part_channels()) + s.taps()
                                + images_at_once(s, y_size) * y_size;
     const ptrdiff_t gradient = images_at_once(s, x_size + out) * (x_size + out);
     ptrdiff_t most = forward > backward ? forward : backward;

@@ -2,6 +2,7 @@
 // from the gradient of its pooled values.
 #pragma once
 #include "tiles.h"
+#include <numeric>
 
 namespace sknn {
 
@@ -29,6 +30,13 @@ struct Conv {
     ptrdiff_t part_filters() const { return filters / parts(); }
     ptrdiff_t sum_channels() const { return channels / groups; }    // that an output is a sum of
     ptrdiff_t sum_filters() const { return filters / groups; }      // the same for dx
+    // what the taps of a kernel's row read lies together
+    bool joins_taps() const { return groups == 1 && dilation_w == 1; }
+    // every pixel of x is part of some window, but for those at the end
+    bool reaches_all() const {
+        return kernel_h >= stride_h && kernel_w >= stride_w
+               && std::gcd(stride_h, dilation_h) == 1 && std::gcd(stride_w, dilation_w) == 1;
+    }
 };
 
 inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }

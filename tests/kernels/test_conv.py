@@ -80,6 +80,10 @@ CASES = {
     "7x7": dict(shape=(14, 13, 3), filters=20, kernel=(7, 7), stride=(2, 2)),
     "stride": dict(shape=(9, 8, 16), filters=16, stride=(2, 2)),
     "stride beyond the kernel": dict(shape=(9, 8, 6), filters=8, kernel=(1, 1), stride=(3, 2)),
+    "stride and dilation that share a factor": dict(
+        shape=(9, 11, 4), filters=8, kernel=(3, 2), stride=(2, 4), dilation=(2, 2)
+    ),
+    "stride, a vector of channels": dict(shape=(13, 20, 16), filters=32, stride=(2, 2)),
     "dilation": dict(shape=(10, 9, 8), filters=16, dilation=(2, 3)),
     "stride and dilation": dict(shape=(11, 12, 4), filters=8, stride=(2, 3), dilation=(3, 2)),
     "groups": dict(shape=(6, 7, 8), filters=12, groups=4),
@@ -105,7 +109,7 @@ def test_against_numpy(name, activation, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["3x3", "stride", "groups", "1x1"])
+@pytest.mark.parametrize("name", ["3x3", "stride", "stride beyond the kernel", "groups", "1x1"])
 def test_gradients_are_added(name, dtype):
     check(convolution(**CASES[name], accumulate=True, dtype=dtype))
 
