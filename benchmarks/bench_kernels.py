@@ -40,6 +40,16 @@ SOURCES = {"float32": np.float32, "float64": np.float64, "uint8": np.uint8}
 OPTIMIZERS = {Optimizer.SGD: (0.9, 1.0), Optimizer.ADAM: (0.9, 0.999, 1e-8)}
 N_SLOTS = {Optimizer.SGD: 1, Optimizer.ADAM: 2}
 
+# direct convolutions, 'same': height = width, channels, filters, kernel, stride
+CONVOLUTIONS = (
+    (32, 16, 32, 3, 2), (32, 32, 64, 3, 2), (32, 64, 64, 3, 2), (32, 64, 128, 3, 2),
+    (28, 16, 32, 3, 2), (28, 64, 64, 3, 2), (16, 16, 32, 3, 2), (16, 64, 64, 3, 2),
+    (32, 16, 16, 3, 1), (32, 64, 64, 3, 1), (28, 10, 20, 3, 1), (28, 10, 20, 3, 2),
+    (32, 16, 32, 1, 1), (32, 16, 32, 1, 2), (32, 64, 64, 1, 1), (32, 64, 64, 1, 2),
+    (28, 1, 32, 3, 1), (28, 1, 32, 3, 2), (32, 32, 32, 5, 2), (32, 3, 64, 7, 2),
+)  # fmt: skip
+IMAGES_BYTES = 1 << 20  # of x and y: what a thread takes through a network at a time
+
 CHAIN = 100_000  # dependent multiply-adds
 CYCLES_OF_A_LINK = 4  # Intel since Skylake, AMD since Zen 3, Arm Neoverse
 SAMPLE_SECONDS = 4e-4
@@ -208,6 +218,20 @@ def timed(call):
     return time.perf_counter() - start
 
 
+def median_cycles(call, clock):
+    """Cycles that `call` takes, the median of good samples."""
+    samples = []
+    for _ in range(20 * SAMPLES):
+        cycles = clock.cycles(call)
+        if cycles is not None:
+            samples.append(cycles)
+        if len(samples) == SAMPLES:
+            break
+    if not samples:
+        raise RuntimeError("The core never ran steadily: is something else running?")
+    return statistics.median(samples)
+
+
 def in_cache(kernel, shape, clock):
     """Cycles of one element: the median of good samples."""
 
@@ -223,16 +247,7 @@ def in_cache(kernel, shape, clock):
     call = kernel.make(array, rows, *shape)
     call(3)
     repeats = max(1, int(SAMPLE_SECONDS / timed(partial(call, 1))))
-    samples = []
-    for _ in range(20 * SAMPLES):
-        cycles = clock.cycles(partial(call, repeats))
-        if cycles is not None:
-            samples.append(cycles)
-        if len(samples) == SAMPLES:
-            break
-    if not samples:
-        raise RuntimeError("The core never ran steadily: is something else running?")
-    return statistics.median(samples) / (repeats * shape[0] * shape[1])
+    return median_cycles(partial(call, repeats), clock) / (repeats * shape[0] * shape[1])
 
 
 # ---- out of cache: bytes per second -------------------------------------------------------
@@ -295,6 +310,31 @@ def product(clock, dtype, n=2048):
     return n**3 / statistics.median(cycles) if cycles else float("nan")
 
 
+# ---- convolutions -------------------------------------------------------------------------
+
+
+def convolution(timer, dims, role, clock):
+    """Multiply-adds per cycle of a direct convolution or one of its gradients."""
+    size, channels, filters, kernel, stride = dims
+    out = -(-size // stride)
+    x_image, y_image = size * size * channels, out * out * filters
+    n = max(1, IMAGES_BYTES // (4 * (x_image + y_image)))
+    arrays = [
+        aligned_empty(length, np.dtype(np.float32))
+        for length in (n * x_image, kernel**2 * channels * filters, n * y_image)
+    ]
+    for array in arrays:
+        array[:] = np.random.default_rng(0).random(array.size) - 0.5
+    x, w, y = arrays
+    workspace = aligned_empty(timer.square_conv_workspace(dims), np.dtype(np.float32))
+    images = x.reshape(n, -1), w, y.reshape(n, -1)
+    call = partial(timer.convolve, role, dims, *images, workspace)
+    call(1)
+    repeats = max(1, int(SAMPLE_SECONDS / timed(partial(call, 1))))
+    multiply_adds = repeats * n * y_image * kernel**2 * channels
+    return multiply_adds / median_cycles(partial(call, repeats), clock)
+
+
 # ---- the report ---------------------------------------------------------------------------
 
 
@@ -302,7 +342,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", help="only kernels with this in their name")
     parser.add_argument("--megabytes", type=int, default=2048, help="memory for out of cache")
-    parser.add_argument("--part", choices=["all", "in", "out"], default="all")
+    parser.add_argument("--part", choices=["all", "in", "conv", "out"], default="all")
     arguments = parser.parse_args()
     timer = build_timer()
     cores = pin(1)
@@ -314,9 +354,11 @@ def main():
     )
     clock = Clock(timer)
     chosen = [kernel for kernel in kernels(timer) if arguments.only in kernel.name]
-    if arguments.part != "out":
+    if arguments.part in ("all", "in"):
         report_in_cache(report, chosen, clock)
-    if arguments.part != "in":
+    if arguments.part in ("all", "conv"):
+        report_convolutions(report, timer, clock)
+    if arguments.part in ("all", "out"):
         report_out_of_cache(report, chosen, Pool(arguments.megabytes))
     if not arguments.only and arguments.part == "all":
         print(f"Written: {report.write('kernels')}.json and .md")
@@ -336,6 +378,17 @@ def report_in_cache(report, chosen, clock):
         rows.append(["2048³ product, multiply-adds", name, f"{rate:.1f}", *empty])
     note = "The first shape lies in the first level of the cache, the next two in the second."
     report.add("in_cache", "Elements per cycle", ["kernel", "type", *SHAPES], rows, data, note)
+
+
+def report_convolutions(report, timer, clock):
+    roles = ("forward", "dx", "dw")
+    rows, data = [], {}
+    for dims in CONVOLUTIONS:
+        name = "{0} x {0} x {1} -> {2}, {3} x {3}, stride {4}".format(*dims)
+        data[name] = {role: convolution(timer, dims, role, clock) for role in roles}
+        rows.append([name, *(f"{rate:.1f}" for rate in data[name].values())])
+    columns = ["direct convolution", *roles]
+    report.add("convolutions", "Multiply-adds per cycle, float32", columns, rows, data)
 
 
 def report_out_of_cache(report, chosen, pool):

@@ -91,10 +91,10 @@ def take(int element_type, floating[:, ::1] out, x, int64_t[::1] samples, Py_ssi
             for j in range(samples.shape[0] // n):
                 if floating is float:
                     TABLE.gather32[element_type](&out[0, 0], source, &samples[j * n], n,
-                                                 out.shape[1])
+                                                 out.shape[1], 1.0)
                 else:
                     TABLE.gather64[element_type](&out[0, 0], source, &samples[j * n], n,
-                                                 out.shape[1])
+                                                 out.shape[1], 1.0)
 
 
 def sum_of_columns(floating[::1] out, floating[:, :] g, Py_ssize_t repeats):
@@ -134,3 +134,42 @@ def step(int optimizer, coefficients, floating[::1] p, floating[::1] g, floating
                 TABLE.update32[optimizer](&update, &p[0], &g[0], rows, p.shape[0])
             else:
                 TABLE.update64[optimizer](&update, &p[0], &g[0], rows, p.shape[0])
+
+
+cdef Conv square_conv(dims) noexcept:
+    """dims: height, channels, filters, kernel, stride of a convolution, 'same' and square"""
+    cdef Conv s
+    s.height, s.channels, s.filters, s.kernel_h, s.stride_h = dims
+    s.width, s.kernel_w, s.stride_w = s.height, s.kernel_h, s.stride_h
+    s.out_height = s.out_width = -(-dims[0] // dims[4])
+    s.pad_top = s.pad_left = max(0, (s.out_height - 1) * s.stride_h + s.kernel_h - s.height) // 2
+    s.dilation_h = s.dilation_w = s.groups = 1
+    s.pool, s.winograd, s.positions_image = False, False, 0
+    return s
+
+
+def square_conv_workspace(dims):
+    """Elements that `convolve` needs."""
+    return conv_workspace_of[float](square_conv(dims))
+
+
+def convolve(str role, dims, float[:, ::1] x, float[::1] w, float[:, ::1] y,
+             float[::1] workspace, Py_ssize_t repeats):
+    """Direct convolution of images, or one of its gradients: role 'forward', 'dx' or 'dw'"""
+    cdef Conv s = square_conv(dims)
+    cdef int which = ("forward", "dx", "dw").index(role)
+    cdef Py_ssize_t _, n = x.shape[0], x_image = x.shape[1], y_image = y.shape[1]
+    with nogil:
+        for _ in range(repeats):
+            if which == 0:
+                conv_forward_of(s, <const float*>&x[0, 0], x_image, <const float*>&w[0],
+                                <const float*>NULL, &y[0, 0], y_image, <uint8_t*>NULL, n, True,
+                                &workspace[0])
+            elif which == 1:
+                conv_backward_of(s, &x[0, 0], x_image, <const float*>&w[0],
+                                 <const float*>&y[0, 0], y_image, <const uint8_t*>NULL, n, False,
+                                 &workspace[0])
+            else:
+                conv_gradient_of(s, <const float*>&x[0, 0], x_image, &w[0],
+                                 <const float*>&y[0, 0], y_image, <const uint8_t*>NULL, n, False,
+                                 &workspace[0])

@@ -284,11 +284,9 @@ void pack_rows(T* __restrict out, ptrdiff_t n, ptrdiff_t first, Factor<T> w, ptr
         T* to = out + panel * n + (k - panel) + first * stride;
         if (w.column == 1)
             for (ptrdiff_t r = 0; r < rows; ++r, to += stride)
-                store(to, lanes == LANES ? load(w.at(r, k)) : load(w.at(r, k), lanes));
+                store(to, load_lanes(w.at(r, k), lanes));
         else
-            for (ptrdiff_t r = 0; r < rows; r += LANES)
-                transpose(to + r * stride, stride, w.at(r, k), w.column, lanes,
-                          rows - r < LANES ? rows - r : LANES, false);
+            pack_columns(to, stride, w, rows, k, lanes);
     }
 }
 

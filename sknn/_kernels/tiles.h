@@ -232,8 +232,9 @@ void transpose(T* __restrict out, ptrdiff_t ldo, const T* __restrict in, ptrdiff
         }
 }
 
-// Panels of a right factor b (k, m), one after the other, each (k, width). What lies beyond the
-// last column is not written, nor are the sums made of it.
+// Panels of a right factor b (k, m), one after the other, each (k, width). Beyond the last column
+// are zeros: what the scratch held there may be subnormal numbers, whose products take a hundred
+// cycles.
 template<class T> __attribute__((noinline))
 void pack(T* __restrict out, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
     constexpr ptrdiff_t LANES = Vector<T>::lanes, WIDTH = TILE_VECTORS * LANES, ROWS = 8;
@@ -248,16 +249,24 @@ void pack(T* __restrict out, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
     }
 }
 
+// Vectors of k rows of a panel, `step` apart: columns j.. of a factor whose columns lie in one piece.
+template<class T>
+void pack_columns(T* __restrict out, ptrdiff_t step, Factor<T> b, ptrdiff_t k, ptrdiff_t j,
+                  ptrdiff_t columns) {
+    constexpr ptrdiff_t LANES = Vector<T>::lanes;
+    for (ptrdiff_t s = 0; s < k && columns < LANES; ++s) store(out + s * step, VectorOf<T>{});
+    for (ptrdiff_t s = 0; s < k; s += LANES)
+        transpose(out + s * step, step, b.at(s, j), b.column, columns,
+                  k - s < LANES ? k - s : LANES, false);
+}
+
 // The same of a factor whose columns lie in one piece.
 template<class T>
 void pack_transposed(T* __restrict out, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
     constexpr ptrdiff_t LANES = Vector<T>::lanes, WIDTH = TILE_VECTORS * LANES;
     for (ptrdiff_t j = 0; j < m; j += LANES) {
-        const ptrdiff_t columns = m - j < LANES ? m - j : LANES;
         T* to = out + j / WIDTH * WIDTH * k + j % WIDTH;
-        for (ptrdiff_t s = 0; s < k; s += LANES)
-            transpose(to + s * WIDTH, WIDTH, b.at(s, j), b.column, columns,
-                      k - s < LANES ? k - s : LANES, false);
+        pack_columns(to, WIDTH, b, k, j, m - j < LANES ? m - j : LANES);
     }
 }
 
