@@ -150,8 +150,8 @@ void conv_backward(const Conv& s, T* dx, ptrdiff_t x_image, const T* w, const T*
 
 // ---- gradient of the weights -------------------------------------------------------------------
 
-// dw = sum over pixels of RUNS x LENGTH inputs by VECTORS vectors of dy, or added to it. Inputs of a
-// run follow each other, runs are `step` apart; if DEPTHWISE, each input is the vectors' own.
+// dw = sum over pixels of RUNS x LENGTH inputs by VECTORS vectors of dy, or added to it. Inputs of
+// a run follow each other, runs are `step` apart; if DEPTHWISE, each input is the vectors' own.
 template<class T, int RUNS, int LENGTH, int VECTORS, bool DEPTHWISE> __attribute__((noinline))
 void outer_tile(const Pixels& s, const T* x, ptrdiff_t step, const T* dy, T* dw, ptrdiff_t ld,
                 ptrdiff_t columns, bool accumulate) {
@@ -321,7 +321,8 @@ template<class T> ptrdiff_t conv_workspace(const Conv& s) {
     const ptrdiff_t gradient = images_at_once(s, x_size + out) * (x_size + out);
     ptrdiff_t most = forward > backward ? forward : backward;
     if (gradient > most) most = gradient;
-    return most + 5 * 16;       // parts begin at multiples of 16; whole vectors are read at the end
+    // parts begin at multiples of 16; whole vectors are read at the end
+    return most + 5 * 16;
 }
 
 }  // namespace sknn

@@ -50,7 +50,7 @@ struct Blocks {
     ptrdiff_t size(ptrdiff_t block) const { return least + (block < larger); }
 };
 
-// ---- positions of maxima, one byte each ---------------------------------------------------------
+// ---- positions of maxima, one byte each --------------------------------------------------------
 
 template<class T> struct Masks;
 template<> struct Masks<float> { using element = int32_t; };

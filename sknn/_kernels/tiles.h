@@ -249,7 +249,8 @@ void pack(T* __restrict out, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
     }
 }
 
-// Vectors of k rows of a panel, `step` apart: columns j.. of a factor whose columns lie in one piece.
+// Vectors of k rows of a panel, `step` apart: columns j.. of a factor whose columns lie in one
+// piece.
 template<class T>
 void pack_columns(T* __restrict out, ptrdiff_t step, Factor<T> b, ptrdiff_t k, ptrdiff_t j,
                   ptrdiff_t columns) {
@@ -296,7 +297,8 @@ void direct_product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, pt
     const ptrdiff_t blocks = (n + TILE_ROWS - 1) / TILE_ROWS, parts = (k + DEPTH - 1) / DEPTH;
     // packing pays if it is used often, or if rows are so far apart that reading them is slow
     const bool b_in_place = b.column == 1 && (blocks <= 2 || k * b.row * sizeof(T) <= 32 << 10);
-    const bool a_in_place = a.column == 1 || m < 4 * WIDTH || k * a.column * sizeof(T) <= 128 << 10;
+    const bool a_in_place = a.column == 1 || m < 4 * WIDTH
+                            || k * a.column * sizeof(T) <= 128 << 10;
     for (ptrdiff_t first = 0; first < m; first += COLUMNS) {
         const ptrdiff_t columns = m - first < COLUMNS ? m - first : COLUMNS;
         const ptrdiff_t whole = b_in_place ? columns / WIDTH * WIDTH : 0;

@@ -214,7 +214,8 @@ void transform_outputs(T* __restrict y, uint8_t* __restrict positions, const T* 
             const V bias = e.bias ? load(e.bias + k) : V{};
             unrolled<OUTPUTS>([&](int a) __attribute__((always_inline)) {
                 Lavin<T>::output(half + a * INPUTS, 1, out[a], 1);
-                unrolled<OUTPUTS>([&](int b) __attribute__((always_inline)) { out[a][b] += bias; });
+                unrolled<OUTPUTS>(
+                    [&](int b) __attribute__((always_inline)) { out[a][b] += bias; });
             });
             if (e.pool) {
                 unrolled<2>([&](int a) __attribute__((always_inline)) {
@@ -269,7 +270,8 @@ template<class T>
 void winograd(const Tiling& s, const Source<T>& source, const T* packed, T* y, ptrdiff_t y_image,
               uint8_t* positions, ptrdiff_t positions_image, ptrdiff_t n_images,
               const Epilogue<T>& e, Workspace<T> work) {
-    const ptrdiff_t columns = s.columns(), rows = s.rows(), strip_row = s.strip_width() * s.channels;
+    const ptrdiff_t columns = s.columns(), rows = s.rows();
+    const ptrdiff_t strip_row = s.strip_width() * s.channels;
     const ptrdiff_t at_once = s.rows_at_once(), x_plane = s.x_plane(), y_plane = s.y_plane();
     T* strip = work.take(INPUTS * strip_row);
     T* zeros = work.take(strip_row);
