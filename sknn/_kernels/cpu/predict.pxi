@@ -1,8 +1,8 @@
 """Predictions: one compiled call over memory of its own, so that two threads may predict with
 one estimator.
 
-Rows go through the network in chunks that stay in cache, every n_threads-th by the same thread;
-memory does not grow with their number.
+Rows go through the network in chunks that stay in cache, and a thread takes the next one when it
+is done with its own; memory does not grow with their number.
 """
 
 cdef extern from "<cfloat>" nogil:
@@ -33,6 +33,7 @@ cdef struct Prediction:
     int64_t* numbers            # the chunk's rows of X, if they have to be numbered
     bint check                  # whether X is known to be finite only when it has been read
     double largest              # that fits the compute type
+    int64_t next                # the first row that no thread has taken
     bint* refused               # by each thread, for a number that is not finite or does not fit
 
 
@@ -148,13 +149,13 @@ cdef bint in_range(const Prediction* p, int64_t begin, int64_t n) noexcept nogil
 
 
 cdef void predict_chunks(Prediction* p, int thread, floating* arena) noexcept nogil:
-    """Every n_threads-th chunk of rows, in an arena of this thread's: values that follow each
-    other may lie in the same place, and threads do not wait for each other."""
+    """Chunks of rows until there are none left, in an arena of this thread's: values that follow
+    each other may lie in the same place, and threads do not wait for each other."""
     cdef Job job = p.job
     cdef Run run = job.run
     cdef floating* values = arena + thread * job.batch * p.row_size
     cdef int64_t m = p.output.channels, stride = p.output.sample_stride
-    cdef int64_t begin = job.position + thread * job.batch
+    cdef int64_t begin = take(&p.next, job.batch)
     cdef int64_t i
     cdef int64_t* numbers = p.numbers + thread * job.batch
     cdef floating* result
@@ -181,7 +182,7 @@ cdef void predict_chunks(Prediction* p, int thread, floating* arena) noexcept no
             for i in range(run.n_rows):
                 memcpy(at(p.out, (begin + i) * m, values), result + i * stride,
                        m * sizeof(floating))
-        begin += job.n_threads * job.batch
+        begin = take(&p.next, job.batch)
 
 
 cdef void predict_work(Prediction* p, int thread) noexcept nogil:
@@ -206,6 +207,7 @@ cdef bint run_blocks(Prediction* p, double row_flops) except -1:
     while job.position < n:
         PyErr_CheckSignals()
         job.n_rows = min(n, job.position + block)
+        p.next = job.position
         if p.is_short:
             predict_work(p, 0)
         else:

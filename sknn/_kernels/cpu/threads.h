@@ -89,6 +89,11 @@ class alignas(64) Barrier {
     }
 };
 
+// Takes n from what threads share, and returns where that began.
+inline int64_t take(int64_t* next, int64_t n) {
+    return __atomic_fetch_add(next, n, __ATOMIC_RELAXED);
+}
+
 // Core that the calling thread runs on; -1 if the system does not say.
 inline int current_core() {
 #ifdef __linux__
@@ -139,6 +144,7 @@ bool run_workers(void (*worker)(Job*, int), Job* job, int n_threads, Barrier** b
     }
     start.store(all ? GO : ABANDON, std::memory_order_release);
     start.notify_all();
+    std::this_thread::yield();      // to one that shall leave this core: it would wait for ours
     if (all) worker(job, 0);
     for (auto& thread : threads) thread.join();
     return all;
