@@ -61,23 +61,38 @@ template<class T> inline void store(T* x, VectorOf<T> v) {
     *reinterpret_cast<VectorOf<T>*>(x) = v;
 }
 
+#if defined(__AVX512F__)
+template<class T> inline auto first_lanes(ptrdiff_t n) {
+    return static_cast<std::conditional_t<sizeof(T) == 4, __mmask16, __mmask8>>((1u << n) - 1);
+}
+#elif defined(__AVX2__)
+// read from so far before its middle that n lanes are ones
+alignas(64) inline constexpr int32_t LANE_MASK[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+template<class T> inline __m256i first_lanes(ptrdiff_t n) {
+    const int32_t* from = LANE_MASK + 8 - n * static_cast<ptrdiff_t>(sizeof(T) / 4);
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+}
+#endif
+
 // the first n lanes only
 template<class T> inline void store(T* x, VectorOf<T> v, ptrdiff_t n) {
 #if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 4)
-        _mm512_mask_storeu_ps(x, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
-    else
-        _mm512_mask_storeu_pd(x, static_cast<__mmask8>((1u << n) - 1), (__m512d)v);
+    if constexpr (sizeof(T) == 4) _mm512_mask_storeu_ps(x, first_lanes<T>(n), (__m512)v);
+    else _mm512_mask_storeu_pd(x, first_lanes<T>(n), (__m512d)v);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) _mm256_maskstore_ps(x, first_lanes<T>(n), (__m256)v);
+    else _mm256_maskstore_pd(x, first_lanes<T>(n), (__m256d)v);
 #else
     std::memcpy(x, &v, n * sizeof(T));
 #endif
 }
 template<class T> inline VectorOf<T> load(const T* x, ptrdiff_t n) {
 #if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 4)
-        return (VectorOf<T>)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), x);
-    else
-        return (VectorOf<T>)_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1), x);
+    if constexpr (sizeof(T) == 4) return (VectorOf<T>)_mm512_maskz_loadu_ps(first_lanes<T>(n), x);
+    else return (VectorOf<T>)_mm512_maskz_loadu_pd(first_lanes<T>(n), x);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return (VectorOf<T>)_mm256_maskload_ps(x, first_lanes<T>(n));
+    else return (VectorOf<T>)_mm256_maskload_pd(x, first_lanes<T>(n));
 #else
     VectorOf<T> v{};
     std::memcpy(&v, x, n * sizeof(T));
