@@ -172,15 +172,15 @@ void loss_gradient(T* __restrict g, const T* __restrict p, const void* y,
     }
 }
 
-// The same where a row is at most a vector long: as many rows as a vector has elements at once,
-// each in a lane.
+// The same where rows are short: as many of them as a vector has elements at once, each in a lane.
 template<class T> SKNN_LOOP
 void softmax_narrow(T* p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
     constexpr int ROWS = Vector<T>::lanes;
-    alignas(64) T column[ROWS][ROWS] = {}, largest[ROWS], sum[ROWS];
+    alignas(64) T column[LANES][ROWS] = {}, largest[ROWS], sum[ROWS];
     for (ptrdiff_t i = 0; i < n; i += ROWS, p += ROWS * ld) {
         const ptrdiff_t rows = n - i < ROWS ? n - i : ROWS;
-        transpose(column[0], ROWS, p, ld, rows, m, false);
+        for (ptrdiff_t j = 0; j < m; j += ROWS)
+            transpose(column[j], ROWS, p + j, ld, rows, m - j < ROWS ? m - j : ROWS, false);
         #pragma omp simd
         for (int k = 0; k < ROWS; ++k) largest[k] = column[0][k];
         for (ptrdiff_t j = 1; j < m; ++j) {
@@ -203,14 +203,15 @@ void softmax_narrow(T* p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
             #pragma omp simd
             for (int k = 0; k < ROWS; ++k) column[j][k] *= sum[k];
         }
-        transpose(p, ld, column[0], ROWS, m, rows, false);
+        for (ptrdiff_t j = 0; j < m; j += ROWS)
+            transpose(p + j, ld, column[j], ROWS, m - j < ROWS ? m - j : ROWS, rows, false);
     }
 }
 
 // p = softmax(p), row by row        p (n, m)
 template<class T> SKNN_LOOP
 void softmax(T* __restrict p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
-    if (HAVE_TILES && n >= FEW && m <= Vector<T>::lanes) return softmax_narrow(p, n, m, ld);
+    if (HAVE_TILES && n >= FEW && m <= LANES) return softmax_narrow(p, n, m, ld);
     const auto larger = [](T a, T b) { return a > b ? a : b; };
     const ptrdiff_t whole = m / LANES * LANES;
     for (ptrdiff_t i = 0; i < n; ++i, p += ld) {
