@@ -129,11 +129,13 @@ RESIDUAL = [
 RECIPES = [
     Recipe("MNIST, 4 epochs", "mnist", SMALL, 4, 0.990),
     Recipe("MNIST, 15 epochs", "mnist", SMALL, 15, 0.993),
-    Recipe("CIFAR-10 subset", "cifar10_subset", DEEPER, 15, None, 1e-3, "fan_in"),
-    Recipe("CIFAR-10 subset, normalized", "cifar10_subset", NORMALIZED, 15, None, 3e-3, "fan_in"),
-    Recipe("CIFAR-10 subset, residual", "cifar10_subset", RESIDUAL, 15, None, 3e-3, "fan_in"),
+    Recipe("CIFAR-10 subset", "cifar10_subset", DEEPER, 15, initializer="fan_in"),
+    Recipe("CIFAR-10 subset, normalized", "cifar10_subset", NORMALIZED, 15, learning_rate=3e-3,
+           initializer="fan_in"),
+    Recipe("CIFAR-10 subset, residual", "cifar10_subset", RESIDUAL, 15, learning_rate=3e-3,
+           initializer="fan_in"),
     Recipe("spoken digits", "spoken_digits", WITH_DROPOUT, 25, 0.97),
-]
+]  # fmt: skip
 
 
 @functools.cache

@@ -132,6 +132,8 @@ initializer : {'fan_in', 'glorot', 'he', 'lecun'}, default='glorot'
       multilayer perceptrons start; often faster at first.
     - 'he': ``sqrt(6 / n)``, which keeps the variance through rectifiers, as convolutions start.
     - 'lecun': ``sqrt(3 / n)``, which keeps the variance through sums alone.
+
+    With the last two, biases start at 0.
 """
 
 CONVOLUTIONS = """

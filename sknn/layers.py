@@ -94,6 +94,18 @@ def _activation(name, value):
     return ACTIVATIONS[value]
 
 
+def _weights_and_biases(builder, name, initializer, shape, fans, whole=False):
+    """The segments of a layer of sums; the last axis of the weights is its outputs."""
+    _check_choice(name, "initializer", initializer, BIASES)
+    weights = builder.parameter(
+        f"{name}.weights", shape, initializer, fans=fans, decayed=True, whole=whole
+    )
+    biases = builder.parameter(
+        f"{name}.biases", shape[-1:], BIASES[initializer], fans=fans, whole=whole
+    )
+    return [weights, biases]
+
+
 def _sizes(builder, name, what, value):
     """Sizes along (height, width); along the width alone for signals."""
     values = list(value) if isinstance(value, (tuple, list)) else [value] * builder.n_spatial
@@ -144,14 +156,12 @@ class Dense(Layer):
         x = as_table(x)
         units = _check_count(name, "units", self.units)
         fans = size_of(x), units
-        initial = self.initializer or builder.initializer
-        _check_choice(name, "initializer", initial, BIASES)
-        weights = builder.parameter(f"{name}.weights", fans, initial, fans=fans, decayed=True)
-        biases = builder.parameter(f"{name}.biases", (units,), BIASES[initial], fans=fans)
+        initializer = builder.initializer if self.initializer is None else self.initializer
+        segments = _weights_and_biases(builder, name, initializer, fans, fans)
         y = builder.value((1, 1, units))
         builder.op(
             Opcode.DENSE, [x], [y],
-            activation=_activation(name, self.activation), segments=[weights, biases],
+            activation=_activation(name, self.activation), segments=segments,
         )  # fmt: skip
         return y
 
@@ -232,17 +242,11 @@ class Conv(Layer):
         out, pad = _output_size(size, extent, strides, self.padding)
         fans = tuple(kernel[0] * kernel[1] * c // groups for c in (channels, filters))
         shape = (*kernel, channels // groups, filters)
-        initial = _check_choice(name, "initializer", self.initializer, BIASES)
-        weights = builder.parameter(
-            f"{name}.weights", shape, initial, fans=fans, decayed=True, whole=True
-        )
-        biases = builder.parameter(
-            f"{name}.biases", (filters,), BIASES[initial], fans=fans, whole=True
-        )
+        segments = _weights_and_biases(builder, name, self.initializer, shape, fans, whole=True)
         y = builder.value((*out, filters))
         builder.op(
             Opcode.CONV, [x], [y],
-            activation=_activation(name, self.activation), segments=[weights, biases],
+            activation=_activation(name, self.activation), segments=segments,
             dims=[*kernel, *strides, *dilation, *pad, groups, *out, 1],
         )  # fmt: skip
         return y

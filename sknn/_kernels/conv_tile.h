@@ -119,8 +119,7 @@ void conv_tile(const Sums<T>& s, const Lines<T, VECTORS>& lines, const T* w,
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS; ++v) {
         VectorOf<T> start{};
-        if (bias) start = v + 1 < VECTORS || last == LANES ? load(bias + v * LANES)
-                                                           : load(bias + v * LANES, last);
+        if (bias) start = load_lanes(bias + v * LANES, v + 1 < VECTORS ? LANES : last);
 #pragma GCC unroll 4
         for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 16

@@ -264,19 +264,19 @@ void pack(T* __restrict out, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
     }
 }
 
-// Vectors of k rows of a panel, `step` apart: columns j.. of a factor whose columns lie in one
-// piece.
+// Columns j.. of a factor whose columns lie in one piece, as k vectors that are `step` apart.
 template<class T>
 void pack_columns(T* __restrict out, ptrdiff_t step, Factor<T> b, ptrdiff_t k, ptrdiff_t j,
                   ptrdiff_t columns) {
     constexpr ptrdiff_t LANES = Vector<T>::lanes;
-    for (ptrdiff_t s = 0; s < k && columns < LANES; ++s) store(out + s * step, VectorOf<T>{});
+    if (columns < LANES)
+        for (ptrdiff_t s = 0; s < k; ++s) store(out + s * step, VectorOf<T>{});
     for (ptrdiff_t s = 0; s < k; s += LANES)
         transpose(out + s * step, step, b.at(s, j), b.column, columns,
                   k - s < LANES ? k - s : LANES, false);
 }
 
-// The same of a factor whose columns lie in one piece.
+// Panels as `pack` makes them, of a factor whose columns lie in one piece.
 template<class T>
 void pack_transposed(T* __restrict out, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
     constexpr ptrdiff_t LANES = Vector<T>::lanes, WIDTH = TILE_VECTORS * LANES;

@@ -172,15 +172,14 @@ void loss_gradient(T* __restrict g, const T* __restrict p, const void* y,
     }
 }
 
-// The same where rows are short: as many of them as a vector has elements at once, each in a lane.
+// p = softmax(p), where rows are short: as many of them as a vector has elements, each in a lane
 template<class T> SKNN_LOOP
 void softmax_narrow(T* p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
     constexpr int ROWS = Vector<T>::lanes;
-    alignas(64) T column[LANES][ROWS] = {}, largest[ROWS], sum[ROWS];
+    alignas(64) T column[LANES][ROWS], largest[ROWS], sum[ROWS];
     for (ptrdiff_t i = 0; i < n; i += ROWS, p += ROWS * ld) {
         const ptrdiff_t rows = n - i < ROWS ? n - i : ROWS;
-        for (ptrdiff_t j = 0; j < m; j += ROWS)
-            transpose(column[j], ROWS, p + j, ld, rows, m - j < ROWS ? m - j : ROWS, false);
+        pack_columns(column[0], ROWS, Factor<T>(p, 1, ld), m, 0, rows);
         #pragma omp simd
         for (int k = 0; k < ROWS; ++k) largest[k] = column[0][k];
         for (ptrdiff_t j = 1; j < m; ++j) {

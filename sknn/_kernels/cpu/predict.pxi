@@ -33,7 +33,7 @@ cdef struct Prediction:
     int64_t* numbers            # the chunk's rows of X, if they have to be numbered
     bint check                  # whether X is known to be finite only when it has been read
     double largest              # that fits the compute type
-    int64_t next                # the first row that no thread has taken
+    int64_t next                # the first row that no thread has taken; each copies the job
     bint* refused               # by each thread, for a number that is not finite or does not fit
 
 

@@ -144,7 +144,8 @@ bool run_workers(void (*worker)(Job*, int), Job* job, int n_threads, Barrier** b
     }
     start.store(all ? GO : ABANDON, std::memory_order_release);
     start.notify_all();
-    std::this_thread::yield();      // to one that shall leave this core: it would wait for ours
+    // to one that shall leave this core, and would wait for our time slice
+    if (n_threads > 1) std::this_thread::yield();
     if (all) worker(job, 0);
     for (auto& thread : threads) thread.join();
     return all;
