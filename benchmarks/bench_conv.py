@@ -15,7 +15,7 @@ from pathlib import Path
 from conv_peers import NETWORKS, TRAINERS, Sknn, predict, prepare, train
 from measure import CORES, compare, limit_threads, peak_memory, pin
 from peers import installed
-from report import Report
+from report import Report, in_mebibytes
 from workers import Failure, Worker
 
 NETWORK = {network.name: network for network in NETWORKS}
@@ -102,7 +102,7 @@ def memory(args):
     for key, network in NETWORK.items():
         if key in data:
             sizes = (data[key].get(column) for column in columns)
-            rows.append([str(network), *("" if s is None else _mib(s) for s in sizes)])
+            rows.append([str(network), *("" if s is None else in_mebibytes(s) for s in sizes)])
     report.add(
         "memory",
         "Memory that the training of a convolutional network takes at most, over its data",
@@ -123,10 +123,6 @@ def values_and_gradients(network):
     trainer.train()
     program = lower_for_cpu(trainer.model._program())
     return 4 * network.batch * (program.value_size + program.gradient_size)
-
-
-def _mib(n_bytes):
-    return f"{n_bytes / 2**20:,.1f} MiB"
 
 
 def _milliseconds(timing):

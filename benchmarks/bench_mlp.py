@@ -14,7 +14,7 @@ from measure import CORES, compare, import_seconds, limit_threads, peak_memory, 
 from networks import NETWORKS
 from peers import TRAINERS, available, count_training_threads, prepare, train
 from products import product_rates
-from report import Report
+from report import Report, in_mebibytes
 from workers import Failure, Worker
 
 PEERS = ["scikit-learn", "pytorch", "pytorch-compiled", "jax", "jax-inside"]
@@ -189,7 +189,7 @@ def memory(report, args):
                 )
                 data[key][name] = peak_memory(code + FIT, 1) - peak_memory(code, 1)
             size = MEMORY_ROWS * network.sizes[0] * np.dtype(dtype).itemsize
-            rows.append([key, _mib(size), *map(_mib, data[key].values())])
+            rows.append([key, in_mebibytes(size), *map(in_mebibytes, data[key].values())])
     report.add(
         "memory",
         f"Memory that a fit takes at most, over the data ({MEMORY_ROWS:,} rows)",
@@ -197,10 +197,6 @@ def memory(report, args):
         rows,
         data,
     )
-
-
-def _mib(n_bytes):
-    return f"{n_bytes / 2**20:.1f} MiB"
 
 
 def import_time(report, args):

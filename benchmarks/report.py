@@ -121,6 +121,10 @@ def markdown_table(columns, rows, **_):
     return ["| " + " | ".join(row) + " |" for row in [*header, *rows]]
 
 
+def in_mebibytes(n_bytes):
+    return f"{n_bytes / 2**20:,.1f} MiB"
+
+
 def _list(settings):
     return [f"- {key}: {value}" for key, value in settings.items()]
 

@@ -10,7 +10,7 @@ stays as it is where none has.
 import functools
 import re
 
-from report import ROOT, markdown_table, read, results
+from report import ROOT, in_mebibytes, markdown_table, read, results
 
 PAGES = [ROOT / "README.md", ROOT / "docs" / "performance.md"]
 PICTURE = ROOT / "docs" / "growth.svg"
@@ -42,7 +42,7 @@ HIGHLIGHTS = [
     (
         "memory of a fit over its data, 784-256-128-10, 60,000 rows, float32",
         ("mlp", "memory", "784-256-128-10, 128, float32"),
-        lambda size: f"{size / 2**20:.1f} MiB",
+        in_mebibytes,
     ),
     (
         "`Perceptron`, 10,000 rows of 100, 10 classes, float64, 20 epochs",
