@@ -136,7 +136,7 @@ def step(int optimizer, coefficients, floating[::1] p, floating[::1] g, floating
                 TABLE.update64[optimizer](&update, &p[0], &g[0], rows, p.shape[0])
 
 
-cdef Conv square_conv(dims) noexcept:
+cdef Conv square_conv(dims) except *:
     """dims: height, channels, filters, kernel, stride of a convolution, 'same' and square"""
     cdef Conv s
     s.height, s.channels, s.filters, s.kernel_h, s.stride_h = dims
