@@ -59,6 +59,8 @@ class Run:
         Blocks that each wrote a sum of losses.
     n_sums : dict of int to int
         Of an op, blocks that each wrote column sums of its gradient.
+    gated : set of int
+        Ops whose gradient was made before their activation, by the op behind.
     """
 
     def __init__(self, executor, phase, step, n, batch, first=0):
@@ -66,7 +68,7 @@ class Run:
         self.phase, self.n, self.first = phase, n, first
         self.accumulate = self.moves_state = False
         self.workspace = executor.at("workspace")
-        self.n_losses, self.n_sums = 0, {}
+        self.n_losses, self.n_sums, self.gated = 0, {}, set()
         at = executor.at
         self.losses = at("losses")
         self.input = Matrix(
@@ -133,6 +135,10 @@ class Run:
         """Address of the column sums of one of an op's gradients, one row for each block."""
         offset = self.executor.program.sum_offsets[op.index] + place * op.y.shape[2]
         return self.executor.at("sums", offset * self.executor.sum_blocks)
+
+    def before(self, op):
+        """The op whose activation the gradient of this one's input may take in; or None."""
+        return self.executor.program.ops[op.before] if op.before >= 0 else None
 
     def product(self, out, a, b, **options):
         """out = a b, or added to it; whether the driver can do that with this epilogue."""

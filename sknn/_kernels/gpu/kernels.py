@@ -129,8 +129,8 @@ def sum_columns(run, out, parts, n_parts, n_columns):
 
 
 def dense_backward(run, op):
-    """dy = dy activation'(y), then dx = dy W'"""
-    if op.activation != Activation.IDENTITY:
+    """dy = dy activation'(y), unless the op behind has done that, then dx = dy W'"""
+    if op.activation != Activation.IDENTITY and op.index not in run.gated:
         activation_gradient(run, op)
     run.gradient_ready()
     if op.x.grad_offset >= 0:

@@ -9,7 +9,7 @@ from sknn._kernels.gpu.table import TABLE
 from sknn._kernels.ops import Activation, Arena, Opcode, Phase
 from sknn._lowering import fuse_activations, without_rows
 from sknn._places import place_values
-from sknn._program import round_up, shape_of, size_of
+from sknn._program import round_up, shape_of, size_of, sole_writer
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,9 @@ class Op:
         Of a normalisation: offsets of its running statistics, and of a minibatch's.
     trains : tuple of bool
         Which of its segments do.
+    before : int
+        The op that alone writes ``x``, which nothing else reads; -1 if there is none. This op may
+        make the gradient before that op's activation, rather than behind it.
     """
 
     index: int
@@ -70,6 +73,7 @@ class Op:
     state: int
     statistics: int
     trains: tuple
+    before: int
 
 
 @dataclass(frozen=True)
@@ -223,4 +227,13 @@ def lower_op(program, i, row):
         tuple(int(s) for s in row["segments"]), tuple(float(a) for a in row["attributes"]),
         int(row["stream"]), int(row["state"]), int(row["statistics"]),
         tuple(bool(s >= 0 and not frozen[s]) for s in row["segments"]),
+        index_before(program.ops, row["inputs"][0]),
     )  # fmt: skip
+
+
+def index_before(ops, x):
+    """`Op.before` of the op that reads x."""
+    before = sole_writer(ops, x)
+    if before is None or before["outputs"][0]["channels"] != x["channels"]:
+        return -1
+    return int(np.flatnonzero(ops["outputs"][:, 0]["offset"] == x["offset"])[0])
