@@ -1,11 +1,12 @@
 """Kernels of images, in three orders of threads, against NumPy."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from sknn._kernels.gpu import kernels
-from sknn._kernels.gpu.images import WINDOWS_DTYPE
-from sknn._kernels.gpu.source import formula, kernel_name
+from sknn._kernels.gpu import images, kernels
+from sknn._kernels.gpu.source import formula, kernel_name, pack_size, packed_name
 from sknn._kernels.ops import OP_DTYPE, Activation, Opcode
 
 from .. import reference
@@ -20,8 +21,7 @@ def windows_of(shape, filters, kernel, stride=(1, 1), dilation=(1, 1), pad=(0, 0
         (n + 2 * p - (k - 1) * d - 1) // s + 1
         for n, k, s, d, p in zip(shape, kernel, stride, dilation, pad, strict=False)
     ]
-    return np.array((*shape, *out, filters, *kernel, *stride, *dilation, *pad, groups),
-                    WINDOWS_DTYPE)  # fmt: skip
+    return images.windows_of(*shape, *out, filters, *kernel, *stride, *dilation, *pad, groups)
 
 
 def op_of(opcode, windows):
@@ -53,9 +53,19 @@ def sizes(windows):
     )
 
 
+def runs_on(device, dtype):
+    """What launches ask of a `Run`."""
+    return SimpleNamespace(driver=device.driver, dtype=np.dtype(dtype))
+
+
+# elements between rows: odd ones, and such that several channels are taken at a time
+GAPS = {"odd": (1, 2, 3), "aligned": (4, 8, 0)}
+each_gaps = pytest.mark.parametrize("gaps", GAPS)
 POOLINGS = {
     "2x2": windows_of((6, 4, 3), 3, (2, 2), (2, 2)),
+    "2x2 left over": windows_of((5, 7, 32), 32, (2, 2), (2, 2)),
     "one pixel": windows_of((1, 1, 5), 5, (1, 1)),
+    "one column": windows_of((9, 1, 4), 4, (3, 1), (2, 1), pad=(1, 0)),
     "overlapping": windows_of((7, 5, 2), 2, (3, 2), (2, 1), pad=(1, 0)),
     "gaps": windows_of((5, 8, 1), 1, (1, 2), (2, 3)),
     "global": windows_of((4, 3, 33), 33, (4, 3), (4, 3)),
@@ -63,40 +73,62 @@ POOLINGS = {
 }
 
 
+def check_pack(device, kernel, dtype, channels, gaps):
+    """A kernel took as many channels at a time as could be."""
+    aligned = gaps == "aligned" and channels % pack_size(dtype) == 0
+    name = packed_name(kernel, dtype, pack_size(dtype) if aligned else 1)
+    assert name in device.driver.launched
+
+
 @each_order
 @each_dtype
+@each_gaps
 @pytest.mark.parametrize("opcode", [Opcode.MAX_POOL, Opcode.AVERAGE_POOL], ids=lambda o: o.name)
 @pytest.mark.parametrize("kind", POOLINGS)
-def test_pool(order, dtype, opcode, kind, n=3):
+def test_pool(order, dtype, gaps, opcode, kind, n=3):
     windows, rng = POOLINGS[kind], np.random.default_rng(0)
     device, (shape, out) = Device(order), sizes(windows)
+    run, (y_more, x_more, dx_more) = runs_on(device, dtype), GAPS[gaps]
     op, c = op_of(opcode, windows), shape[2]
     x, dy = numbers(rng, (n, *shape), dtype), numbers(rng, (n, *out), dtype)
-    x_address = device.padded(x.reshape(-1, c), c + 2)[1]
-    y, y_address, y_gap = device.padded(np.full((dy.size // c, c), np.nan, dtype), c + 1)
+    x_address = device.padded(x.reshape(-1, c), c + x_more)[1]
+    empty = np.full((dy.size // c, c), np.nan, dtype)
+    y, y_address, y_gap = device.padded(empty, c + y_more)
     maximum, name = opcode == Opcode.MAX_POOL, opcode.name.lower()
     positions, *_ = [device.put(np.full(dy.shape, 255, np.uint8))[1]] * maximum or [None]
-    grid = kernels.grid(len(y), c)
     for place in (0, positions) if maximum else (None,):  # in predictions nobody asks where
-        device.driver.launch(
-            kernel_name(name, dtype), grid.blocks, y_address, *[place] * maximum, x_address,
-            windows, n, c + 1, c + 2, grid.lanes,
-        )  # fmt: skip
+        images.on_windows(run, name, n, out, windows,
+                          (y_address, *[place] * maximum, x_address),
+                          (c + y_more, c + x_more))  # fmt: skip
         expected = getattr(reference, name)(op, x.astype(float))
         np.testing.assert_allclose(y, expected.reshape(y.shape), atol=TOLERANCE[dtype])
-    grid = kernels.grid(x.size // c, c)
     for accumulate in (0, 1):
         start = numbers(rng, (x.size // c, c), dtype) if accumulate else np.nan
-        dx, address, gap = device.padded(np.full((x.size // c, c), start, dtype), c + 3)
-        device.driver.launch(
-            kernel_name(f"{name}_gradient", dtype), grid.blocks, address,
-            device.padded(dy.reshape(-1, c), c + 1)[1], *[positions] * maximum, windows, n,
-            c + 3, c + 1, grid.lanes, accumulate,
-        )  # fmt: skip
+        empty = np.full((x.size // c, c), start, dtype)
+        dx, address, gap = device.padded(empty, c + dx_more)
+        dy_address = device.padded(dy.reshape(-1, c), c + y_more)[1]
+        images.on_windows(run, f"{name}_gradient", n, shape, windows,
+                          (address, dy_address, *[positions] * maximum),
+                          (c + dx_more, c + y_more), accumulate)  # fmt: skip
         slope = reference.pool_gradient(op, x.astype(float), dy.astype(float))
         expected = slope.reshape(dx.shape) + (start if accumulate else 0)
         np.testing.assert_allclose(dx, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
         device.check(y_gap, gap)
+    for kernel in (name, f"{name}_gradient"):
+        check_pack(device, kernel, dtype, c, gaps)
+
+
+@pytest.mark.parametrize(
+    "n", [1, 2, 3, 5, 7, 9, 31, 32, 33, 224, 641, 46341, 2**30 + 1, 2**31 - 1]
+)
+def test_divisors(n):
+    """Kernels divide numbers below 2^31 by a multiplication, an addition and a shift."""
+    number, multiplier, shift = images.divisor(n)
+    assert number == n and 0 < multiplier < 1 << 32
+    rng = np.random.default_rng(0)
+    values = [0, 1, n - 1, n, 2 * n - 1, 2 * n, 2**31 - 1, *rng.integers(0, 2**31, 1000)]
+    for v in (int(v) for v in values if v < 2**31):
+        assert (v * multiplier >> 32) + v >> shift == v // n
 
 
 CONVOLUTIONS = {
@@ -106,6 +138,8 @@ CONVOLUTIONS = {
     "both": windows_of((9, 9, 2), 3, (3, 3), (2, 2), (2, 2), (2, 2)),
     "signal": windows_of((1, 11, 17), 33, (1, 5), (1, 2), pad=(0, 2)),
     "one pixel": windows_of((1, 1, 300), 3, (1, 1)),
+    "4 channels": windows_of((6, 5, 4), 5, (3, 3), (2, 1), pad=(1, 1)),
+    "32 channels": windows_of((4, 1, 32), 3, (3, 1), pad=(1, 0)),
 }
 GROUPED = {
     "depthwise": windows_of((5, 6, 20), 20, (3, 3), pad=(1, 1), groups=20),
@@ -142,13 +176,15 @@ class Convolution:
     def empty(self, array, gap):
         return self.rows(np.full_like(array, np.nan, dtype=self.dtype), gap)
 
-    def launch(self, name, pixels, *arguments):
-        """A kernel with a thread for each element of some rows; the last ones are options."""
-        *arguments, options = arguments
-        grid = kernels.grid(*pixels)
+    def launch(self, name, shape, *arguments):
+        """A kernel over what has this shape."""
+        run = runs_on(self.device, self.dtype)
+        if not name.startswith("grouped"):
+            images.on_windows(run, name, self.n, shape, self.windows, *arguments)
+            return
         formulas = (formula(Activation(self.op["activation"])),) if name == "grouped_conv" else ()
-        self.device.driver.launch(kernel_name(name, *formulas, self.dtype), grid.blocks,
-                                  *arguments, grid.lanes, *options)  # fmt: skip
+        images.launch_dealt(run, kernel_name(name, *formulas, self.dtype), self.n, shape, 1,
+                            self.windows, *arguments)  # fmt: skip
 
     def weight_gradient(self, share_rows=7):
         """Of the kernels in groups: its parts."""
@@ -165,15 +201,15 @@ class Convolution:
         self.device.check()
         return parts
 
-    def check_dx(self, name, factors, strides):
+    def check_dx(self, name, factors, gap, strides):
         """The gradient of x by a kernel, alone and added to what is there."""
         for accumulate in (0, 1):
             start = self.before if accumulate else np.full_like(self.before, np.nan)
-            dx, address, gap = self.rows(start, 3)
-            self.launch(name, dx.shape, address, *factors, self.windows, self.n,
-                        self.c + 3, *strides, (accumulate,))  # fmt: skip
+            dx, address, between = self.rows(start, gap)
+            self.launch(name, self.x.shape[1:], (address, *factors), (self.c + gap, *strides),
+                        accumulate)  # fmt: skip
             self.close(dx, self.dx + (self.before if accumulate else 0))
-            self.device.check(gap)
+            self.device.check(between)
 
     def close(self, found, expected):
         tolerance = 10 * TOLERANCE[self.dtype] * (1 + np.abs(expected).max())
@@ -182,21 +218,26 @@ class Convolution:
 
 @each_order
 @each_dtype
+@each_gaps
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
-def test_columns(order, dtype, kind):
+def test_columns(order, dtype, gaps, kind):
     """Products with them are the convolution and its gradients."""
     conv = Convolution(Device(order), dtype, CONVOLUTIONS[kind])
+    x_more, more, dx_more = GAPS[gaps]
     pixels, filters = conv.dy.size // conv.dy.shape[-1], conv.dy.shape[-1]
     size = conv.weights.size // filters
-    columns, address, gap = conv.empty(np.zeros((pixels, size)), 3)
-    conv.launch("im2col", (pixels, conv.c), address, conv.rows(conv.x, 1)[1], conv.windows,
-                conv.n, size + 3, conv.c + 1, ())  # fmt: skip
+    stride = size + more + (-size % 4 if gaps == "aligned" else 0)
+    columns, address, gap = conv.empty(np.zeros((pixels, size)), stride - size)
+    conv.launch("im2col", (*conv.dy.shape[1:3], conv.c), (address, conv.rows(conv.x, x_more)[1]),
+                (stride, conv.c + x_more))  # fmt: skip
     weights, dy = conv.weights.reshape(size, filters), conv.dy.reshape(pixels, filters)
     conv.close(columns @ weights + conv.biases, conv.y)
     conv.close(columns.T @ dy, conv.dw)
-    slopes = conv.rows(dy @ weights.T, 2)[1]
-    conv.check_dx("col2im", (slopes,), (size + 2,))
+    slopes = conv.rows(dy @ weights.T, stride - size)[1]
+    conv.check_dx("col2im", (slopes,), dx_more, (stride,))
     conv.device.check(gap)
+    for kernel in ("im2col", "col2im"):
+        check_pack(conv.device, kernel, dtype, conv.c, gaps)
 
 
 @each_order
@@ -206,12 +247,13 @@ def test_convolutions_in_groups(order, dtype, kind):
     conv = Convolution(Device(order), dtype, GROUPED[kind], activation=Activation.TANH)
     y, address, gap = conv.empty(conv.y, 1)
     weights, filters = conv.device.put(conv.weights)[1], y.shape[1]
-    conv.launch("grouped_conv", y.shape, address, conv.rows(conv.x, 2)[1], weights,
-                conv.device.put(conv.biases)[1], conv.windows, conv.n, filters + 1, conv.c + 2,
-                ())  # fmt: skip
+    conv.launch("grouped_conv", conv.y.shape[1:],
+                (address, conv.rows(conv.x, 2)[1], weights, conv.device.put(conv.biases)[1]),
+                (filters + 1, conv.c + 2))  # fmt: skip
     conv.close(y, conv.y)
     conv.close(conv.weight_gradient().sum(axis=0), conv.dw)
-    conv.check_dx("grouped_conv_gradient", (conv.rows(conv.dy, 2)[1], weights), (filters + 2,))
+    conv.check_dx("grouped_conv_gradient", (conv.rows(conv.dy, 2)[1], weights), 3,
+                  (filters + 2,))  # fmt: skip
     conv.device.check(gap)
 
 
@@ -223,8 +265,7 @@ def test_the_maximum_of_what_is_not_a_number(dtype):
     x = np.array([1, nan, nan, -inf, -inf, -inf], dtype)
     y, address = device.put(np.zeros(2, dtype))
     positions, place = device.put(np.full(2, 255, np.uint8))
-    device.driver.launch(
-        kernel_name("max_pool", dtype), 1, address, place, device.put(x)[1], windows, 1, 1, 1, 1
-    )
+    images.on_windows(runs_on(device, dtype), "max_pool", 1, (1, 2, 1), windows,
+                      (address, place, device.put(x)[1]), (1, 1))  # fmt: skip
     np.testing.assert_array_equal(y, np.array([nan, -inf], dtype))
     np.testing.assert_array_equal(positions, [1, 0])

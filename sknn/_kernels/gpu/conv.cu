@@ -6,28 +6,34 @@
 namespace sknn {
 
 // columns (n out_pixels, taps channels) of x: 0 where a window reaches beyond the image
-template<class T> __global__
-void im2col(T* columns, const T* x, Windows w, int64_t n, int64_t ld, int64_t ldx,
-            int64_t lanes) {
-    for_elements(n * w.out_pixels(), w.channels, lanes, [=](int64_t i, int64_t j) {
-        for_taps(w, i, [&](int tap, int64_t pixel) {
-            columns[i * ld + tap * w.channels + j] = pixel < 0 ? T(0) : x[pixel * ldx + j];
-        });
+template<class T, int V> __global__
+void im2col(T* __restrict__ columns, const T* __restrict__ x, Windows w, int64_t n, int64_t ld,
+            int64_t ldx, Deal deal) {
+    const Place<V> at(deal);
+    if (at.image >= n) return;
+    const T* image = x + at.image * w.in_pixels() * ldx + at.channel;
+    T* row = columns + (at.image * w.out_pixels() + at.pixel) * ld + at.channel;
+    for_taps(w, at.row, at.column, [&](int tap, int pixel) {
+        Pack<T, V> v = {};
+        if (pixel >= 0) v = load<V>(image + pixel * int(ldx));
+        store(row + tap * w.channels, v);
     });
 }
 
 // dx = the sum of all columns where a pixel is seen, or added to it
-template<class T> __global__
-void col2im(T* dx, const T* columns, Windows w, int64_t n, int64_t lddx, int64_t ld,
-            int64_t lanes, int64_t accumulate) {
-    for_elements(n * w.in_pixels(), w.channels, lanes, [=](int64_t i, int64_t j) {
-        T sum = 0;
-        for_outputs(w, i, [&](int tap, int64_t output) {
-            sum += columns[output * ld + tap * w.channels + j];
-        });
-        T& to = dx[i * lddx + j];
-        to = accumulate ? to + sum : sum;
+template<class T, int V> __global__
+void col2im(T* __restrict__ dx, const T* __restrict__ columns, Windows w, int64_t n, int64_t lddx,
+            int64_t ld, Deal deal, int64_t accumulate) {
+    const Place<V> at(deal);
+    if (at.image >= n) return;
+    const T* image = columns + at.image * w.out_pixels() * ld + at.channel;
+    Pack<T, V> sum = {};
+    for_outputs(w, at.row, at.column, [&](int tap, int i, int j) {
+        const T* row = image + (i * w.out_width + j) * ld;
+        const Pack<T, V> d = load<V>(row + tap * w.channels);
+        for (int k = 0; k < V; ++k) sum[k] += d[k];
     });
+    store(dx + (at.image * w.in_pixels() + at.pixel) * lddx + at.channel, sum, accumulate);
 }
 
 // ---- in groups: filter f sees the channels f / (filters / groups) (channels / groups) on ------
@@ -35,35 +41,36 @@ void col2im(T* dx, const T* columns, Windows w, int64_t n, int64_t lddx, int64_t
 // y = F(x * W + b)                 W (taps, channels / groups, filters), b (filters,)
 template<class F, class T> __global__
 void grouped_conv(T* y, const T* x, const T* W, const T* b, Windows w, int64_t n, int64_t ldy,
-                  int64_t ldx, int64_t lanes) {
-    const int64_t sees = w.channels / w.groups, each = w.filters / w.groups;
-    for_elements(n * w.out_pixels(), w.filters, lanes, [=](int64_t i, int64_t f) {
-        const int64_t first = f / each * sees;
-        T sum = b[f];
-        for_taps(w, i, [&](int tap, int64_t pixel) {
-            for (int64_t c = 0; c < sees && pixel >= 0; ++c)
-                sum += x[pixel * ldx + first + c] * W[(tap * sees + c) * w.filters + f];
-        });
-        y[i * ldy + f] = F::value(sum);
+                  int64_t ldx, Deal deal) {
+    const Place<1> at(deal);
+    if (at.image >= n) return;
+    const int sees = w.channels / w.groups, each = w.filters / w.groups, f = at.channel;
+    const T* image = x + at.image * w.in_pixels() * ldx + f / each * sees;
+    T sum = b[f];
+    for_taps(w, at.row, at.column, [&](int tap, int pixel) {
+        const T* seen = image + pixel * int(ldx);
+        for (int c = 0; c < sees && pixel >= 0; ++c)
+            sum += seen[c] * W[(tap * sees + c) * w.filters + f];
     });
+    y[(at.image * w.out_pixels() + at.pixel) * ldy + f] = F::value(sum);
 }
 
 // dx = dy * W turned around, or added to it
 template<class T> __global__
 void grouped_conv_gradient(T* dx, const T* dy, const T* W, Windows w, int64_t n, int64_t lddx,
-                           int64_t lddy, int64_t lanes, int64_t accumulate) {
-    const int64_t sees = w.channels / w.groups, each = w.filters / w.groups;
-    for_elements(n * w.in_pixels(), w.channels, lanes, [=](int64_t i, int64_t j) {
-        const int64_t first = j / sees * each, c = j % sees;
-        T sum = 0;
-        for_outputs(w, i, [&](int tap, int64_t output) {
-            const T* weights = W + (tap * sees + c) * w.filters;
-            for (int64_t f = first; f < first + each; ++f)
-                sum += dy[output * lddy + f] * weights[f];
-        });
-        T& to = dx[i * lddx + j];
-        to = accumulate ? to + sum : sum;
+                           int64_t lddy, Deal deal, int64_t accumulate) {
+    const Place<1> at(deal);
+    if (at.image >= n) return;
+    const int sees = w.channels / w.groups, each = w.filters / w.groups;
+    const int group = at.channel / sees, c = at.channel - group * sees;
+    const T* slopes = dy + at.image * w.out_pixels() * lddy + group * each;
+    Pack<T, 1> sum = {};
+    for_outputs(w, at.row, at.column, [&](int tap, int i, int j) {
+        const T* slope = slopes + (i * w.out_width + j) * int(lddy);
+        const T* weights = W + (tap * sees + c) * w.filters + group * each;
+        for (int f = 0; f < each; ++f) sum[0] += slope[f] * weights[f];
     });
+    store(dx + (at.image * w.in_pixels() + at.pixel) * lddx + at.channel, sum, accumulate);
 }
 
 // parts_b = the gradient of W over the output pixels of share b; there is a block for each share

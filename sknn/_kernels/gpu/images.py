@@ -14,7 +14,14 @@ from sknn._kernels.gpu.kernels import (
     grid,
     sum_columns,
 )
-from sknn._kernels.gpu.source import formula, kernel_name
+from sknn._kernels.gpu.source import (
+    PACK_BYTES,
+    THREADS,
+    formula,
+    kernel_name,
+    pack_size,
+    packed_name,
+)
 from sknn._kernels.ops import Activation, ConvDim, Phase, PoolDim
 
 # elements of the columns of a convolution that are in memory at once
@@ -23,21 +30,57 @@ COLUMN_ELEMENTS = 1 << 25
 # that products find everything at the addresses that they like
 PART_ALIGN, COLUMN_ALIGN = 4, 8
 
-# Windows of windows.h, which kernels take by value
+# Divisor, Deal and Windows of windows.h, which kernels take by value
+DIVISOR_DTYPE = np.dtype([(name, "u4") for name in ("number", "multiplier", "shift")])
+DEAL_DTYPE = np.dtype([(name, DIVISOR_DTYPE) for name in ("packs", "width", "height")])
 WINDOWS_DTYPE = np.dtype([
-    (name, "i8") for name in (
+    *((name, "i4") for name in (
         "height", "width", "channels", "out_height", "out_width", "filters", "kernel_h",
         "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "pad_top", "pad_left",
         "groups",
-    )
+    )),
+    ("by_stride_h", DIVISOR_DTYPE), ("by_stride_w", DIVISOR_DTYPE),
 ])  # fmt: skip
 
 
-def on_windows(run, kernel, n, pixels, windows, addresses, strides, *options):
-    """A kernel over n images with a thread for each element of the side with these pixels."""
-    shape = grid(pixels.rows, pixels.columns)
+def divisor(n):
+    """How kernels divide by n: a multiplication and a shift."""
+    shift = (n - 1).bit_length()
+    return n, ((1 << 32) * ((1 << shift) - n) // n) + 1, shift
+
+
+def windows_of(*numbers):
+    """A record of the windows with these numbers, as WINDOWS_DTYPE names them."""
+    strides = numbers[8:10]
+    return np.array((*numbers, *map(divisor, strides)), WINDOWS_DTYPE)
+
+
+def deal_of(shape, pack):
+    """How images of this shape are dealt out by packs of so many channels."""
+    height, width, channels = shape
+    return np.array(tuple(map(divisor, (channels // pack, width, height))), DEAL_DTYPE)
+
+
+def packed(dtype, channels, addresses, strides):
+    """Channels that a thread takes at a time: several if all matrices allow it."""
+    n = pack_size(dtype)
+    aligned = all(address % PACK_BYTES == 0 for address in addresses)
+    return n if aligned and all(size % n == 0 for size in (channels, *strides)) else 1
+
+
+def on_windows(run, kernel, n, shape, windows, addresses, strides, *options):
+    """A kernel over n images with a thread for each pack of what has this shape."""
+    pack = packed(run.dtype, shape[2], addresses, strides)
+    launch_dealt(run, packed_name(kernel, run.dtype, pack), n, shape, pack, windows, addresses,
+                 strides, *options)  # fmt: skip
+
+
+def launch_dealt(run, name, n, shape, pack, windows, addresses, strides, *options):
+    """A kernel by name."""
+    height, width, channels = shape
+    blocks = -(-n * height * width * (channels // pack) // THREADS)
     run.driver.launch(
-        kernel, shape.blocks, *addresses, windows, n, *strides, shape.lanes, *options
+        name, blocks, *addresses, windows, n, *strides, deal_of(shape, pack), *options
     )
 
 
@@ -47,13 +90,10 @@ def on_windows(run, kernel, n, pixels, windows, addresses, strides, *options):
 def pool_windows(op):
     """The windows of a pooling."""
     d = op.dims
-    return np.array(
-        (
-            *op.x.shape, *op.y.shape, d[PoolDim.POOL_HEIGHT], d[PoolDim.POOL_WIDTH],
-            d[PoolDim.POOL_STRIDE_HEIGHT], d[PoolDim.POOL_STRIDE_WIDTH], 1, 1,
-            d[PoolDim.POOL_PAD_TOP], d[PoolDim.POOL_PAD_LEFT], 1,
-        ),
-        WINDOWS_DTYPE,
+    return windows_of(
+        *op.x.shape, *op.y.shape, d[PoolDim.POOL_HEIGHT], d[PoolDim.POOL_WIDTH],
+        d[PoolDim.POOL_STRIDE_HEIGHT], d[PoolDim.POOL_STRIDE_WIDTH], 1, 1,
+        d[PoolDim.POOL_PAD_TOP], d[PoolDim.POOL_PAD_LEFT], 1,
     )  # fmt: skip
 
 
@@ -61,7 +101,7 @@ def max_pool_forward(run, op):
     """Keeps where in each window the maximum is, for the backward pass."""
     x, y = run.pixels(op.x), run.pixels(op.y)
     positions = 0 if run.phase == Phase.PREDICT else run.bytes(op.y2)
-    on_windows(run, kernel_name("max_pool", run.dtype), run.n, y, pool_windows(op),
+    on_windows(run, "max_pool", run.n, op.y.shape, pool_windows(op),
                (y.address, positions, x.address), (y.stride, x.stride))  # fmt: skip
 
 
@@ -71,7 +111,7 @@ def max_pool_backward(run, op):
 
 def average_pool_forward(run, op):
     x, y = run.pixels(op.x), run.pixels(op.y)
-    on_windows(run, kernel_name("average_pool", run.dtype), run.n, y, pool_windows(op),
+    on_windows(run, "average_pool", run.n, op.y.shape, pool_windows(op),
                (y.address, x.address), (y.stride, x.stride))  # fmt: skip
 
 
@@ -84,7 +124,7 @@ def pool_backward(run, op, kernel, *positions):
     if op.x.grad_offset < 0:
         return
     dx, dy = run.pixel_gradients(op.x), run.pixel_gradients(op.y)
-    on_windows(run, kernel_name(kernel, run.dtype), run.n, dx, pool_windows(op),
+    on_windows(run, kernel, run.n, op.x.shape, pool_windows(op),
                (dx.address, dy.address, *positions), (dx.stride, dy.stride),
                int(op.x.accumulate))  # fmt: skip
 
@@ -94,7 +134,7 @@ def pool_backward(run, op, kernel, *positions):
 
 def conv_windows(op):
     """The windows of a convolution."""
-    return np.array((*op.x.shape, *op.y.shape, *op.dims[: ConvDim.CONV_GROUPS + 1]), WINDOWS_DTYPE)
+    return windows_of(*op.x.shape, *op.y.shape, *op.dims[: ConvDim.CONV_GROUPS + 1])
 
 
 def is_grouped(op):
@@ -164,9 +204,9 @@ def make_columns(run, op, part):
     """Columns with what the windows of some images see."""
     columns = columns_of(run, op, part)
     if not is_pointwise(op):
-        x, y = (images_of(run, run.pixels(side), part) for side in (op.x, op.y))
-        pixels = y._replace(columns=x.columns)  # of y, each with all channels of x
-        on_windows(run, kernel_name("im2col", run.dtype), part[1], pixels, conv_windows(op),
+        x = images_of(run, run.pixels(op.x), part)
+        shape = (*op.y.shape[:2], x.columns)  # pixels of y, each with all channels of x
+        on_windows(run, "im2col", part[1], shape, conv_windows(op),
                    (columns.address, x.address), (columns.stride, x.stride))  # fmt: skip
     return columns
 
@@ -175,9 +215,9 @@ def conv_forward(run, op):
     x, y, weights = run.pixels(op.x), run.pixels(op.y), run.parameter(op, 0)
     if is_grouped(op):
         kernel = kernel_name("grouped_conv", formula(op.activation), run.dtype)
-        on_windows(run, kernel, run.n, y, conv_windows(op),
-                   (y.address, x.address, weights.address, run.parameter(op, 1).address),
-                   (y.stride, x.stride))  # fmt: skip
+        launch_dealt(run, kernel, run.n, op.y.shape, 1, conv_windows(op),
+                     (y.address, x.address, weights.address, run.parameter(op, 1).address),
+                     (y.stride, x.stride))  # fmt: skip
         return
     for part in parts(run, op):
         columns = make_columns(run, op, part)
@@ -214,7 +254,7 @@ def input_gradient(run, op, part, dy):
         return
     columns = columns_of(run, op, part)
     run.product(columns, dy, weights.T)
-    on_windows(run, kernel_name("col2im", run.dtype), part[1], dx, conv_windows(op),
+    on_windows(run, "col2im", part[1], op.x.shape, conv_windows(op),
                (dx.address, columns.address), (dx.stride, columns.stride),
                int(op.x.accumulate))  # fmt: skip
 
@@ -234,9 +274,9 @@ def grouped_backward(run, op):
         sum_columns(run, gradient(op, 0).address, run.workspace, n_shares,
                     weights.rows * weights.columns)  # fmt: skip
     if op.x.grad_offset >= 0:
-        on_windows(run, kernel_name("grouped_conv_gradient", run.dtype), run.n, dx, windows,
-                   (dx.address, dy.address, weights.address), (dx.stride, dy.stride),
-                   int(op.x.accumulate))  # fmt: skip
+        launch_dealt(run, kernel_name("grouped_conv_gradient", run.dtype), run.n, op.x.shape, 1,
+                     windows, (dx.address, dy.address, weights.address), (dx.stride, dy.stride),
+                     int(op.x.accumulate))  # fmt: skip
 
 
 def conv_gradient(run, op):

@@ -28,11 +28,15 @@ ACTIVATED = (
 )  # fmt: skip
 # and those of the element type alone
 PLAIN = (
-    "average_pool", "average_pool_gradient", "batch_moments", "batch_norm_gradient", "col2im",
-    "column_sums", "copy_rows", "csr_gradient", "dropout", "finish_moments", "finish_sums",
-    "grouped_conv_gradient", "grouped_weight_gradient", "im2col", "layer_norm_gradient",
-    "max_pool", "max_pool_gradient", "softmax_log_loss",
+    "batch_moments", "batch_norm_gradient", "column_sums", "copy_rows", "csr_gradient",
+    "dropout", "finish_moments", "finish_sums", "grouped_conv_gradient",
+    "grouped_weight_gradient", "layer_norm_gradient", "softmax_log_loss",
 )  # fmt: skip
+# and those that take one channel at a time, or as many as `pack_size` says
+PACKED = (
+    "average_pool", "average_pool_gradient", "col2im", "im2col", "max_pool", "max_pool_gradient",
+)  # fmt: skip
+PACK_BYTES = 16
 ELEMENTWISE_LOSSES = (Opcode.SIGMOID_LOG_LOSS, Opcode.SQUARED_ERROR, Opcode.POISSON_DEVIANCE)
 # the rules of formulas.h that an optimizer may be, by name
 PLAIN_SGD = "PlainSgd"
@@ -73,6 +77,16 @@ def kernel_name(kernel, *arguments):
     return f"sknn::{kernel}<{', '.join(texts)}>" if texts else f"sknn::{kernel}"
 
 
+def pack_size(dtype):
+    """Elements that a thread reads and writes in one access, where they lie so."""
+    return PACK_BYTES // np.dtype(dtype).itemsize
+
+
+def packed_name(kernel, dtype, n):
+    """A kernel that takes n channels at a time."""
+    return kernel_name(kernel, dtype, str(n))
+
+
 def rule_name(rule, dtype):
     """An optimizer's rule for an element type."""
     return f"sknn::{rule}<{C_TYPES[np.dtype(dtype)]}>"
@@ -88,6 +102,7 @@ def kernel_names(dtype):
             for kernel in ACTIVATED
         ),
         *(kernel_name(kernel, dtype) for kernel in PLAIN),
+        *(packed_name(kernel, dtype, n) for kernel in PACKED for n in (1, pack_size(dtype))),
         *(kernel_name("elementwise_loss", formula(loss), dtype) for loss in ELEMENTWISE_LOSSES),
         *(kernel_name("gather", from_, dtype) for from_ in C_TYPES),
         *(kernel_name("update", rule_name(rule, dtype), dtype) for rule in rules),

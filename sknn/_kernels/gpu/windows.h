@@ -1,89 +1,97 @@
-// How the windows of a convolution or a pooling lie over images, channels last.
+// How the windows of a convolution or a pooling lie over images, channels last, and how images
+// are dealt out to threads. What is counted within an image has 32 bits.
 #pragma once
-#include "device.h"
+#include "pack.h"
 
 namespace sknn {
 
-// pixel i of many images
-struct Pixel {
+// Division of numbers below 2^31 by one that the host knows (Granlund and Montgomery, 1994)
+struct Divisor {
+    uint32_t number, multiplier, shift;
+    SKNN_DEVICE int quotient(int v) const {
+        const uint32_t high = uint32_t(uint64_t(uint32_t(v)) * multiplier >> 32);
+        return int((high + uint32_t(v)) >> shift);
+    }
+};
+
+// Images dealt out to threads by packs: how many a pixel has, and pixels of a line, lines of an
+// image. Kernels take it by value.
+struct Deal { Divisor packs, width, height; };
+
+// What a thread takes: a pack of V channels of a pixel
+template<int V> struct Place {
     int64_t image;
-    int row, column;
-    SKNN_DEVICE Pixel(int64_t i, int64_t height, int64_t width) {
-        const int64_t line = i / width;
-        image = line / height;
-        row = int(line - image * height);
-        column = int(i - line * width);
+    int row, column, pixel, channel;
+    SKNN_DEVICE Place(const Deal& deal) {
+        const int width = int(deal.width.number), height = int(deal.height.number);
+        const int n_packs = int(deal.packs.number);
+        const int64_t first = int64_t(blockIdx.x) * blockDim.x;
+        image = first / (n_packs * width * height);
+        const int pack = int(first - image * (n_packs * width * height)) + threadIdx.x;
+        const int of_images = deal.packs.quotient(pack);
+        const int line = deal.width.quotient(of_images), images = deal.height.quotient(line);
+        image += images;
+        row = line - images * height;
+        column = of_images - line * width;
+        pixel = row * width + column;
+        channel = (pack - of_images * n_packs) * V;
     }
 };
 
 // Tap (a, b) of the window of output pixel (i, j) is the pixel (i stride_h - pad_top +
 // a dilation_h, ...) of x, which may lie outside. Kernels take it by value.
 struct Windows {
-    int64_t height, width, channels;        // of x
-    int64_t out_height, out_width, filters; // of y
-    int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
-    int64_t groups;
-    SKNN_DEVICE int64_t in_pixels() const { return height * width; }
-    SKNN_DEVICE int64_t out_pixels() const { return out_height * out_width; }
+    int height, width, channels;        // of x
+    int out_height, out_width, filters; // of y
+    int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+    int groups;
+    Divisor by_stride_h, by_stride_w;
+    SKNN_DEVICE int in_pixels() const { return height * width; }
+    SKNN_DEVICE int out_pixels() const { return out_height * out_width; }
 
     // the pixel of x under a tap of an output pixel's window, -1 outside
-    SKNN_DEVICE int64_t seen(int64_t output, int64_t tap) const {
-        const Pixel p(output, out_height, out_width);
-        const int64_t row = p.row * stride_h - pad_top + tap / kernel_w * dilation_h;
-        const int64_t column = p.column * stride_w - pad_left + tap % kernel_w * dilation_w;
+    SKNN_DEVICE int64_t seen(int64_t output, int tap) const {
+        const int64_t image = output / out_pixels();
+        const int pixel = int(output - image * out_pixels()), i = pixel / out_width;
+        const int row = i * stride_h - pad_top + tap / kernel_w * dilation_h;
+        const int column = (pixel - i * out_width) * stride_w - pad_left
+            + tap % kernel_w * dilation_w;
         if (row < 0 || row >= height || column < 0 || column >= width) return -1;
-        return (p.image * height + row) * width + column;
+        return (image * height + row) * width + column;
     }
 };
 
-// f(tap, pixel of x) for each tap of the window of an output pixel; outside x the pixel is -1
-template<class F> SKNN_DEVICE void for_taps(const Windows& w, int64_t output, F f) {
-    const Pixel p(output, w.out_height, w.out_width);
-    const int height = int(w.height), width = int(w.width);
-    const int kernel_h = int(w.kernel_h), kernel_w = int(w.kernel_w);
-    int row = p.row * int(w.stride_h) - int(w.pad_top), tap = 0;
-    const int left = p.column * int(w.stride_w) - int(w.pad_left);
-    for (int a = 0; a < kernel_h; ++a, row += int(w.dilation_h)) {
-        const bool inside = row >= 0 && row < height;
-        const int64_t line = (p.image * height + row) * width;
+// f(tap, pixel of x) for each tap of an output pixel's window; outside x the pixel is -1
+template<class F> SKNN_DEVICE void for_taps(const Windows& w, int out_row, int out_column, F f) {
+    const int left = out_column * w.stride_w - w.pad_left;
+    int row = out_row * w.stride_h - w.pad_top, tap = 0;
+    for (int a = 0; a < w.kernel_h; ++a, row += w.dilation_h) {
+        const bool inside = row >= 0 && row < w.height;
         int column = left;
-        for (int b = 0; b < kernel_w; ++b, ++tap, column += int(w.dilation_w))
-            f(tap, inside && column >= 0 && column < width ? line + column : int64_t(-1));
+        for (int b = 0; b < w.kernel_w; ++b, ++tap, column += w.dilation_w)
+            f(tap, inside && column >= 0 && column < w.width ? row * w.width + column : -1);
     }
 }
 
-// The outputs along one axis whose windows may reach `position`, counted from the padding's
-// begin: first..end.
-struct Reach {
-    int first, end;
-    SKNN_DEVICE Reach(int position, int kernel, int stride, int dilation, int outputs) {
-        const int before = position - (kernel - 1) * dilation;
-        first = before <= 0 ? 0 : (before + stride - 1) / stride;
-        end = position / stride + 1 < outputs ? position / stride + 1 : outputs;
+// f(tap, output) for each window along one axis that `position`, counted from the padding's
+// begin, is in
+template<class F> SKNN_DEVICE void for_axis(int position, int kernel, const Divisor& stride,
+                                            int dilation, int outputs, F f) {
+    const int step = dilation == 1 ? int(stride.number) : 1;
+    int tap = dilation == 1 ? position - stride.quotient(position) * step : 0;
+    for (; tap < kernel && tap * dilation <= position; tap += step) {
+        const int start = position - tap * dilation, output = stride.quotient(start);
+        if (output * int(stride.number) == start && output < outputs) f(tap, output);
     }
-};
-
-// the tap that lies `distance` from the first, -1 if it is between two
-SKNN_DEVICE int tap_at(int distance, int dilation) {
-    if (dilation == 1) return distance;
-    return distance % dilation == 0 ? distance / dilation : -1;
 }
 
-// f(tap, output pixel) for each window that a pixel of x is in
-template<class F> SKNN_DEVICE void for_outputs(const Windows& w, int64_t input, F f) {
-    const Pixel p(input, w.height, w.width);
-    const int row = p.row + int(w.pad_top), column = p.column + int(w.pad_left);
-    const int stride_h = int(w.stride_h), stride_w = int(w.stride_w);
-    const Reach rows(row, int(w.kernel_h), stride_h, int(w.dilation_h), int(w.out_height));
-    const Reach columns(column, int(w.kernel_w), stride_w, int(w.dilation_w), int(w.out_width));
-    for (int i = rows.first; i < rows.end; ++i) {
-        const int a = tap_at(row - i * stride_h, int(w.dilation_h));
-        const int64_t line = (p.image * w.out_height + i) * w.out_width;
-        for (int j = columns.first; a >= 0 && j < columns.end; ++j) {
-            const int b = tap_at(column - j * stride_w, int(w.dilation_w));
-            if (b >= 0) f(a * int(w.kernel_w) + b, line + j);
-        }
-    }
+// f(tap, row and column of the output) for each window that a pixel of x is in
+template<class F> SKNN_DEVICE void for_outputs(const Windows& w, int row, int column, F f) {
+    const auto in_line = [&](int a, int i) {
+        for_axis(column + w.pad_left, w.kernel_w, w.by_stride_w, w.dilation_w, w.out_width,
+                 [&](int b, int j) { f(a * w.kernel_w + b, i, j); });
+    };
+    for_axis(row + w.pad_top, w.kernel_h, w.by_stride_h, w.dilation_h, w.out_height, in_line);
 }
 
 }  // namespace sknn
