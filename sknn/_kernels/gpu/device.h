@@ -63,7 +63,8 @@ SKNN_DEVICE double block_sum(double v) {
 }
 
 // Of n numbers, stride apart: each warp adds up some, and the first warp's threads, which get it,
-// the warps' sums. The threads of a lane have the same column, those of inactive lanes none.
+// the warps' sums. The threads of a lane have the same column, those of inactive lanes none. Once
+// in a kernel.
 template<class T> SKNN_DEVICE T column_sum(const T* column, int64_t n, int64_t stride,
                                            bool active) {
     SKNN_SHARED(T, sums, MOST_THREADS);
@@ -81,7 +82,6 @@ template<class T> SKNN_DEVICE T column_sum(const T* column, int64_t n, int64_t s
     sums[threadIdx.x] = sum;
     __syncthreads();
     for (int k = 1; group == 0 && k < n_groups; ++k) sum += sums[k * WARP + lane];
-    __syncthreads();
     return sum;
 }
 

@@ -15,11 +15,10 @@ from sknn._kernels.gpu.kernels import (
     sum_columns,
 )
 from sknn._kernels.gpu.source import (
-    PACK_BYTES,
     THREADS,
     formula,
     kernel_name,
-    pack_size,
+    packed,
     packed_name,
 )
 from sknn._kernels.ops import Activation, ConvDim, Phase, PoolDim
@@ -59,13 +58,6 @@ def deal_of(shape, pack):
     """How images of this shape are dealt out by packs of so many channels."""
     height, width, channels = shape
     return np.array(tuple(map(divisor, (channels // pack, width, height))), DEAL_DTYPE)
-
-
-def packed(dtype, channels, addresses, strides):
-    """Channels that a thread takes at a time: several if all matrices allow it."""
-    n = pack_size(dtype)
-    aligned = all(address % PACK_BYTES == 0 for address in addresses)
-    return n if aligned and all(size % n == 0 for size in (channels, *strides)) else 1
 
 
 def on_windows(run, kernel, n, shape, windows, addresses, strides, *options):

@@ -1,7 +1,7 @@
 // LAYER_NORM: y = activation(gamma z + beta), z = (x - mean) inverse over the channels of a pixel.
 // BATCH_NORM: the same over all pixels of a channel in the minibatch, weighted by the samples'
 // weights; predictions and a minibatch of one sample take running means and variances.
-#include "device.h"
+#include "pack.h"
 
 namespace sknn {
 
@@ -73,51 +73,134 @@ template<class T> struct Statistics {
           product_sum(s + 4 * c) {}
 };
 
-// parts_b = sums of f(i, j), N numbers for each of c columns, over the rows i of block b
-//                                  parts (blocks, N, c)
-template<int N, class T, class F> SKNN_DEVICE
-void block_sums(double* parts, int64_t n, int64_t c, int width, int64_t block_rows, F f) {
-    SKNN_SHARED(double, shared, MOST_THREADS);
-    const int n_groups = blockDim.x / width;
-    const int lane = threadIdx.x & (width - 1), group = threadIdx.x / width;
-    const int64_t begin = blockIdx.x * block_rows;
-    const int64_t end = begin + block_rows < n ? begin + block_rows : n;
-    for (int64_t first = 0; first < c; first += width) {
-        const int64_t j = first + lane;
-        double sums[N] = {};
-        for (int64_t i = begin + group; i < end && j < c; i += AT_ONCE * n_groups) {
-            T part[N] = {};
-            #pragma unroll
-            for (int k = 0; k < AT_ONCE; ++k)
-                if (i + k * n_groups < end) f(i + k * n_groups, j, part);
-            for (int k = 0; k < N; ++k) sums[k] += part[k];
-        }
-        for (int k = 0; k < N; ++k) {
-            shared[threadIdx.x] = sums[k];
-            __syncthreads();
-            if (group == 0 && j < c) {
-                double sum = sums[k];
-                for (int g = 1; g < n_groups; ++g) sum += shared[g * width + lane];
-                parts[(blockIdx.x * N + k) * c + j] = sum;
-            }
-            __syncthreads();
-        }
+// Rows of a block, of which each group of `width` threads, a power of two, takes one at a time
+struct Share {
+    int width, n_groups, lane, group;
+    int64_t begin, end;
+    SKNN_DEVICE Share(int64_t n, int64_t lanes, int64_t block_rows)
+        : width(int(lanes)), n_groups(blockDim.x / width), lane(threadIdx.x & (width - 1)),
+          group(threadIdx.x / width), begin(blockIdx.x * block_rows),
+          end(begin + block_rows < n ? begin + block_rows : n) {}
+};
+
+// use(i, read(i)) for a thread's rows; some reads are under way together, then() comes after them
+template<class Read, class Use, class Then>
+SKNN_DEVICE void for_rows(const Share& share, Read read, Use use, Then then) {
+    const int step = share.n_groups;
+    for (int64_t i = share.begin + share.group; i < share.end; i += AT_ONCE * step) {
+        decltype(read(i)) v[AT_ONCE];
+        #pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k)
+            if (i + k * step < share.end) v[k] = read(i + k * step);
+        #pragma unroll
+        for (int k = 0; k < AT_ONCE; ++k)
+            if (i + k * step < share.end) use(i + k * step, v[k]);
+        then();
     }
 }
 
+// Sums of N numbers for each of V columns: of a few rows, and of all
+template<int N, class T, int V> struct Sums {
+    T part[N][V] = {};
+    double all[N][V] = {};
+    SKNN_DEVICE void close_part() {
+        for (int k = 0; k < N; ++k)
+            for (int v = 0; v < V; ++v) {
+                all[k][v] += part[k][v];
+                part[k][v] = 0;
+            }
+    }
+};
+
+// parts_b = N sums for each of c columns over the rows of block b. f(share, j, sums) adds up a
+// thread's rows of the V columns from j on.        parts (blocks, N, c)
+template<int N, class T, int V, class F> SKNN_DEVICE
+void block_sums(double* parts, int64_t n, int64_t c, int64_t lanes, int64_t block_rows, F f) {
+    SKNN_SHARED(double, shared, N * V * MOST_THREADS);
+    const Share share(n, lanes, block_rows);
+    // groups of a warp are added up by shuffles, which leaves one for each warp
+    const int width = share.width, taken = width < WARP ? WARP : width;
+    const int n_slots = blockDim.x / taken, slot = threadIdx.x / taken;
+    for (int64_t first = 0; first < c; first += width * V) {
+        Sums<N, T, V> sums;
+        if (first + share.lane * V < c) f(share, first + share.lane * V, sums);
+        for (int k = 0; k < N; ++k)
+            for (int v = 0; v < V; ++v) {
+                double sum = sums.all[k][v];
+                for (int m = width; m < WARP; m *= 2) sum += __shfl_xor_sync(ALL_LANES, sum, m);
+                if (threadIdx.x % taken < width)
+                    shared[((k * n_slots + slot) * width + share.lane) * V + v] = sum;
+            }
+        __syncthreads();
+        for (int at = threadIdx.x; at < N * V * width; at += blockDim.x) {
+            const int k = at / (V * width), column = at - k * V * width;
+            double sum = 0;
+            for (int g = 0; g < n_slots; ++g) sum += shared[(k * n_slots + g) * V * width + column];
+            if (first + column < c) parts[(blockIdx.x * N + k) * c + first + column] = sum;
+        }
+        __syncthreads();
+    }
+}
+
+// The weight of the sample that row i, a pixel, is of
+struct Weights {
+    const double* weights;
+    Rows rows;
+    int64_t pixels;
+    SKNN_DEVICE double operator[](int64_t i) const {
+        return weights ? weights[rows[i / pixels]] : 1.0;
+    }
+};
+
 // Sums of the weights, of the deviations from the first row, and of their squares, of each
 // block's rows                     x (n, c), parts (blocks, 3, c)
-template<class T> __global__
+template<class T, int V> __global__
 void batch_moments(double* parts, const T* x, const double* weights, const Progress* progress,
                    const int64_t* order, int64_t step, int64_t batch, int64_t n, int64_t c,
                    int64_t ldx, int64_t pixels, int64_t lanes, int64_t block_rows) {
-    const Rows rows(progress, order, step, batch);
-    block_sums<3, T>(parts, n, c, int(lanes), block_rows, [=](int64_t i, int64_t j, T* part) {
-        const T weight = weights ? T(weights[rows[i / pixels]]) : T(1), d = x[i * ldx + j] - x[j];
-        part[0] += weight;
-        part[1] += weight * d;
-        part[2] += weight * d * d;
+    const Weights of{weights, Rows(progress, order, step, batch), pixels};
+    block_sums<3, T, V>(parts, n, c, lanes, block_rows,
+                        [=](const Share& share, int64_t j, Sums<3, T, V>& sums) {
+        const Pack<T, V> first = load<V>(x + j);
+        for_rows(share, [=](int64_t i) { return load<V>(x + i * ldx + j); },
+                 [&](int64_t i, const Pack<T, V>& v) {
+            const T weight = T(of[i]);
+            for (int k = 0; k < V; ++k) {
+                const T d = v[k] - first[k];
+                sums.part[0][k] += weight;
+                sums.part[1][k] += weight * d;
+                sums.part[2][k] += weight * d * d;
+            }
+        }, [&] { sums.close_part(); });
     });
+}
+
+// Of n rows of N vectors of c numbers each: the sums of column j of these vectors. A warp's
+// threads have FINISHED columns, one after the other; the first ones of a block get the sums.
+constexpr int FINISHED = 8;
+template<int N> SKNN_DEVICE void finish(double (&sums)[N], const double* parts, int64_t n,
+                                        int64_t c, int64_t j) {
+    SKNN_SHARED(double, shared, N * MOST_THREADS / WARP * FINISHED);
+    const int n_groups = blockDim.x / FINISHED, group = threadIdx.x / FINISHED;
+    for (int k = 0; k < N; ++k) sums[k] = 0;
+    for (int64_t i = group; i < n && j < c; i += AT_ONCE * n_groups) {
+        double part[AT_ONCE][N] = {};
+        #pragma unroll
+        for (int m = 0; m < AT_ONCE; ++m)
+            for (int k = 0; k < N; ++k)
+                if (i + m * n_groups < n) part[m][k] = parts[((i + m * n_groups) * N + k) * c + j];
+        #pragma unroll
+        for (int m = 0; m < AT_ONCE; ++m)
+            for (int k = 0; k < N; ++k) sums[k] += part[m][k];
+    }
+    const int warp = threadIdx.x / WARP, n_warps = blockDim.x / WARP, lane = threadIdx.x % WARP;
+    for (int k = 0; k < N; ++k) {
+        for (int m = FINISHED; m < WARP; m *= 2) sums[k] += __shfl_xor_sync(ALL_LANES, sums[k], m);
+        if (lane < FINISHED) shared[(k * n_warps + warp) * FINISHED + lane] = sums[k];
+    }
+    __syncthreads();
+    for (int k = 0; k < N && threadIdx.x < FINISHED; ++k)
+        for (int m = 1; m < n_warps; ++m) sums[k] += shared[(k * n_warps + m) * FINISHED + lane];
 }
 
 // Mean and 1 / sqrt(variance + epsilon) of each channel from the sums of n_parts blocks, the
@@ -125,10 +208,10 @@ void batch_moments(double* parts, const T* x, const double* weights, const Progr
 template<class T> __global__
 void finish_moments(T* statistics, T* state, const double* parts, const T* x, int64_t n_parts,
                     int64_t c, int64_t padded, double epsilon, double momentum, int64_t moves) {
-    const int64_t j = int64_t(blockIdx.x) * WARP + threadIdx.x % WARP;
+    const int64_t j = int64_t(blockIdx.x) * FINISHED + threadIdx.x % FINISHED;
     double sums[3];
-    for (int k = 0; k < 3; ++k) sums[k] = column_sum(parts + k * c + j, n_parts, 3 * c, j < c);
-    if (threadIdx.x >= WARP || j >= c) return;
+    finish(sums, parts, n_parts, c, j);
+    if (threadIdx.x >= FINISHED || j >= c) return;
     T &running_mean = state[j], &running_variance = state[padded + j];
     double mean = running_mean, variance = running_variance;
     if (sums[0] > 0) {
@@ -147,27 +230,54 @@ void finish_moments(T* statistics, T* state, const double* parts, const T* x, in
     s.inverse[j] = T(1 / root(variance + epsilon));
 }
 
+// f(share, j) for the columns that a thread has, V from each j on
+template<int V, class F> SKNN_DEVICE
+void for_columns(int64_t n, int64_t c, int64_t lanes, int64_t block_rows, F f) {
+    const Share share(n, lanes, block_rows);
+    for (int64_t j = share.lane * V; j < c; j += share.width * V) f(share, j);
+}
+
 // y = F(gamma z + beta)            y, x (n, c), gamma, beta (c,)
-template<class F, class T> __global__
+template<class F, class T, int V> __global__
 void batch_norm(T* y, const T* x, const T* gamma, const T* beta, T* statistics, int64_t n,
-                int64_t c, int64_t ldy, int64_t ldx, int64_t lanes) {
+                int64_t c, int64_t ldy, int64_t ldx, int64_t lanes, int64_t block_rows) {
     const Statistics<T> s(statistics, c);
-    for_elements(n, c, lanes, [=](int64_t i, int64_t j) {
-        const T z = (x[i * ldx + j] - s.mean[j]) * s.inverse[j];
-        y[i * ldy + j] = F::value(gamma[j] * z + beta[j]);
+    for_columns<V>(n, c, lanes, block_rows, [=](const Share& share, int64_t j) {
+        const Pack<T, V> mean = load<V>(s.mean + j), shift = load<V>(beta + j);
+        Pack<T, V> scale = load<V>(gamma + j);
+        for (int k = 0; k < V; ++k) scale[k] *= s.inverse[j + k];
+        for_rows(share, [=](int64_t i) { return load<V>(x + i * ldx + j); },
+                 [=](int64_t i, Pack<T, V> v) {
+            for (int k = 0; k < V; ++k) v[k] = F::value(scale[k] * (v[k] - mean[k]) + shift[k]);
+            store(y + i * ldy + j, v);
+        }, [] {});
     });
 }
 
+// What a thread reads of two matrices
+template<class T, int V> struct Two { Pack<T, V> first, second; };
+template<class T, int V> struct Three { Pack<T, V> first, second, third; };
+
 // g = g F'(y), and sums of g and of g z over each block's rows   g, y, x (n, c)
-template<class F, class T> __global__
+template<class F, class T, int V> __global__
 void batch_norm_sums(double* parts, T* g, const T* y, const T* x, T* statistics, int64_t n,
                      int64_t c, int64_t ldy, int64_t ldx, int64_t lanes, int64_t block_rows) {
     const Statistics<T> s(statistics, c);
-    block_sums<2, T>(parts, n, c, int(lanes), block_rows, [=](int64_t i, int64_t j, T* part) {
-        const T d = F::gradient(g[i * ldy + j], y[i * ldy + j]);
-        if (!IS_IDENTITY<F>) g[i * ldy + j] = d;
-        part[0] += d;
-        part[1] += d * ((x[i * ldx + j] - s.mean[j]) * s.inverse[j]);
+    block_sums<2, T, V>(parts, n, c, lanes, block_rows,
+                        [=](const Share& share, int64_t j, Sums<2, T, V>& sums) {
+        const Pack<T, V> mean = load<V>(s.mean + j), inverse = load<V>(s.inverse + j);
+        for_rows(share, [=](int64_t i) {
+            const int64_t at = i * ldy + j;
+            return Three<T, V>{load<V>(g + at), load<V>(y + at), load<V>(x + i * ldx + j)};
+        }, [&](int64_t i, Three<T, V>& v) {
+            for (int k = 0; k < V; ++k) {
+                const T d = F::gradient(v.first[k], v.second[k]);
+                v.first[k] = d;
+                sums.part[0][k] += d;
+                sums.part[1][k] += d * ((v.third[k] - mean[k]) * inverse[k]);
+            }
+            if (!IS_IDENTITY<F>) store(g + i * ldy + j, v.first);
+        }, [&] { sums.close_part(); });
     });
 }
 
@@ -175,10 +285,10 @@ void batch_norm_sums(double* parts, T* g, const T* y, const T* x, T* statistics,
 template<class T> __global__
 void finish_sums(T* statistics, T* dgamma, T* dbeta, const double* parts, int64_t n_parts,
                  int64_t c, int64_t accumulate) {
-    const int64_t j = int64_t(blockIdx.x) * WARP + threadIdx.x % WARP;
+    const int64_t j = int64_t(blockIdx.x) * FINISHED + threadIdx.x % FINISHED;
     double sums[2];
-    for (int k = 0; k < 2; ++k) sums[k] = column_sum(parts + k * c + j, n_parts, 2 * c, j < c);
-    if (threadIdx.x >= WARP || j >= c) return;
+    finish(sums, parts, n_parts, c, j);
+    if (threadIdx.x >= FINISHED || j >= c) return;
     const Statistics<T> s(statistics, c);
     s.gradient_sum[j] = T(sums[0]);
     s.product_sum[j] = T(sums[1]);
@@ -188,21 +298,33 @@ void finish_sums(T* statistics, T* dgamma, T* dbeta, const double* parts, int64_
 
 // dx = gamma inverse (g - share (sum of g + z sum of g z)), or added to it; a pixel's share is its
 // weight by that of all                        dx, g, x (n, c)
-template<class T> __global__
+template<class T, int V> __global__
 void batch_norm_gradient(T* dx, const T* g, const T* x, const T* gamma, T* statistics,
                          const double* weights, const Progress* progress, const int64_t* order,
                          int64_t step, int64_t batch, int64_t n, int64_t c, int64_t lddx,
                          int64_t ldg, int64_t ldx, int64_t pixels, int64_t lanes,
-                         int64_t accumulate) {
-    const Rows rows(progress, order, step, batch);
+                         int64_t block_rows, int64_t accumulate) {
+    const Weights of{weights, Rows(progress, order, step, batch), pixels};
     const Statistics<T> s(statistics, c);
-    for_elements(n, c, lanes, [=](int64_t i, int64_t j) {
-        const T weight = weights ? T(weights[rows[i / pixels]]) : T(1);
-        const T share = s.weight[j] > 0 ? weight / s.weight[j] : T(0);
-        const T z = (x[i * ldx + j] - s.mean[j]) * s.inverse[j];
-        const T d = gamma[j] * s.inverse[j]
-            * (g[i * ldg + j] - share * (s.gradient_sum[j] + z * s.product_sum[j]));
-        dx[i * lddx + j] = accumulate ? dx[i * lddx + j] + d : d;
+    for_columns<V>(n, c, lanes, block_rows, [=](const Share& share, int64_t j) {
+        const Pack<T, V> mean = load<V>(s.mean + j);
+        Pack<T, V> scale = load<V>(gamma + j), sum, product;
+        for (int k = 0; k < V; ++k) {
+            const T total = s.weight[j + k], inverse = s.inverse[j + k];
+            scale[k] *= inverse;
+            sum[k] = total > 0 ? s.gradient_sum[j + k] / total : T(0);
+            product[k] = total > 0 ? s.product_sum[j + k] / total * inverse : T(0);
+        }
+        for_rows(share, [=](int64_t i) {
+            return Two<T, V>{load<V>(g + i * ldg + j), load<V>(x + i * ldx + j)};
+        }, [=](int64_t i, Two<T, V>& v) {
+            const T weight = T(of[i]);
+            for (int k = 0; k < V; ++k) {
+                const T slope = sum[k] + (v.second[k] - mean[k]) * product[k];
+                v.first[k] = scale[k] * (v.first[k] - weight * slope);
+            }
+            store(dx + i * lddx + j, v.first, accumulate);
+        }, [] {});
     });
 }
 

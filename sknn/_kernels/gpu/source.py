@@ -23,19 +23,20 @@ C_TYPES = {
 # kernels that are instantiated for each activation
 ACTIVATED = (
     "activated_sum", "activated_sum_gradient", "activation", "activation_gradient",
-    "batch_norm", "batch_norm_sums", "bias_activation", "csr_dense", "grouped_conv",
-    "layer_norm",
+    "bias_activation", "csr_dense", "grouped_conv", "layer_norm",
 )  # fmt: skip
 # and those of the element type alone
 PLAIN = (
-    "batch_moments", "batch_norm_gradient", "column_sums", "copy_rows", "csr_gradient",
-    "dropout", "finish_moments", "finish_sums", "grouped_conv_gradient",
-    "grouped_weight_gradient", "layer_norm_gradient", "softmax_log_loss",
+    "column_sums", "copy_rows", "csr_gradient", "dropout", "finish_moments", "finish_sums",
+    "grouped_conv_gradient", "grouped_weight_gradient", "layer_norm_gradient",
+    "softmax_log_loss",
 )  # fmt: skip
 # and those that take one channel at a time, or as many as `pack_size` says
 PACKED = (
-    "average_pool", "average_pool_gradient", "col2im", "im2col", "max_pool", "max_pool_gradient",
+    "average_pool", "average_pool_gradient", "batch_moments", "batch_norm_gradient", "col2im",
+    "im2col", "max_pool", "max_pool_gradient",
 )  # fmt: skip
+PACKED_ACTIVATED = ("batch_norm", "batch_norm_sums")
 PACK_BYTES = 16
 ELEMENTWISE_LOSSES = (Opcode.SIGMOID_LOG_LOSS, Opcode.SQUARED_ERROR, Opcode.POISSON_DEVIANCE)
 # the rules of formulas.h that an optimizer may be, by name
@@ -82,9 +83,17 @@ def pack_size(dtype):
     return PACK_BYTES // np.dtype(dtype).itemsize
 
 
-def packed_name(kernel, dtype, n):
+def packed(dtype, channels, addresses, strides):
+    """Channels that a thread takes at a time: several if all matrices allow it."""
+    n = pack_size(dtype)
+    aligned = all(address % PACK_BYTES == 0 for address in addresses)
+    return n if aligned and all(size % n == 0 for size in (channels, *strides)) else 1
+
+
+def packed_name(kernel, dtype, n, activation=None):
     """A kernel that takes n channels at a time."""
-    return kernel_name(kernel, dtype, str(n))
+    formulas = () if activation is None else (formula(activation),)
+    return kernel_name(kernel, *formulas, dtype, str(n))
 
 
 def rule_name(rule, dtype):
@@ -103,6 +112,12 @@ def kernel_names(dtype):
         ),
         *(kernel_name(kernel, dtype) for kernel in PLAIN),
         *(packed_name(kernel, dtype, n) for kernel in PACKED for n in (1, pack_size(dtype))),
+        *(
+            packed_name(kernel, dtype, n, activation)
+            for kernel in PACKED_ACTIVATED
+            for n in (1, pack_size(dtype))
+            for activation in Activation
+        ),
         *(kernel_name("elementwise_loss", formula(loss), dtype) for loss in ELEMENTWISE_LOSSES),
         *(kernel_name("gather", from_, dtype) for from_ in C_TYPES),
         *(kernel_name("update", rule_name(rule, dtype), dtype) for rule in rules),
