@@ -1,5 +1,7 @@
 """Each kernel on the CPU, in three orders of threads, against NumPy."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -102,28 +104,49 @@ def test_activation_gradient_and_column_sums(order, dtype, shape, activation):
     g, g_address, gap = device.padded(numbers(rng, shape, dtype), m + 1)
     before = g.astype(float)
     y_address = device.padded(y.astype(dtype), m + 1)[1]
-    lanes = kernels.grid(n, m).lanes
-    block_rows = kernels.ROWS_AT_ONCE * THREADS // lanes
-    blocks = -(-n // block_rows)
-    parts, parts_address = device.put(np.full((blocks, m), np.nan, dtype))
+    shape = kernels.strips(n, m)
+    parts, parts_address = device.put(np.full((shape.parts, m), np.nan, dtype))
     device.driver.launch(
-        kernel_name("activation_gradient", formula(activation), dtype), blocks, g_address,
-        y_address, parts_address, n, m, m + 1, lanes, block_rows,
+        kernel_name("activation_gradient", formula(activation), dtype),
+        shape.parts * shape.strips, g_address, y_address, parts_address, n, m, m + 1,
+        shape.lanes, shape.rows,
     )  # fmt: skip
     expected = before * slope
     options = {"rtol": 10 * TOLERANCE[dtype], "atol": 10 * TOLERANCE[dtype]}
     np.testing.assert_allclose(g, expected, **options)
     np.testing.assert_allclose(parts.sum(axis=0), expected.sum(axis=0), **options)
-    for accumulate in (0, 1):
-        start = numbers(rng, m, dtype) if accumulate else np.full(m, np.nan, dtype)
-        sums, address = device.put(start)
-        device.driver.launch(
-            kernel_name("column_sums", dtype), -(-m // kernels.WARP), address, parts_address,
-            blocks, m, accumulate,
-        )  # fmt: skip
-        wanted = expected.sum(axis=0) + (start if accumulate else 0)
-        np.testing.assert_allclose(sums, wanted, **options)
     device.check(gap)
+
+
+@each_order
+@each_dtype
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (600, 1, 3), (16, 1, 16), (33, 7, 11), (300, 10, 30)], ids=str
+)
+def test_column_sums(order, dtype, shape):
+    """Of matrices, which parts hold transposed."""
+    rng, (n, rows, columns) = np.random.default_rng(0), shape
+    device, m = Device(order), rows * columns
+    parts, parts_address = device.put(numbers(rng, (n, columns, rows), dtype))
+    options = {"rtol": 10 * TOLERANCE[dtype], "atol": 10 * TOLERANCE[dtype]}
+    for accumulate in (False, True):
+        start = numbers(rng, (rows, columns), dtype)
+        out, address = device.put(start if accumulate else np.full_like(start, np.nan))
+        run = SimpleNamespace(driver=device.driver, dtype=dtype, accumulate=accumulate)
+        kernels.sum_columns(run, address, parts_address, n, m, rows)
+        wanted = parts.astype(float).sum(axis=0).T + (start if accumulate else 0)
+        np.testing.assert_allclose(out, wanted, **options)
+    device.check()
+
+
+@pytest.mark.parametrize("m", [1, 10, 32, 100, 512, 5000])
+def test_strips(m):
+    """They take all rows and columns, in no more parts than there is room for."""
+    for n in (1, 3, 64, 1000, 1024, 65536, 800_000):
+        shape = kernels.strips(n, m)
+        assert shape.lanes * (shape.strips - 1) < m <= shape.lanes * shape.strips
+        assert shape.rows * (shape.parts - 1) < n <= shape.rows * shape.parts
+        assert shape.parts <= kernels.sum_blocks(n)
 
 
 @each_order

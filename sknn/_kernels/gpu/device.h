@@ -12,6 +12,9 @@ constexpr unsigned ALL_LANES = 0xffffffffu;
 // loads of a thread that are under way together, where it waits for memory
 constexpr int AT_ONCE = 4;
 
+// neighbours that are loaded and stored at once
+template<class T> struct alignas(4 * sizeof(T)) Four { T at[4]; };
+
 // A captured graph is replayed with the same arguments. What changes between replays lies here.
 struct Progress {
     int64_t first_step;     // of the epoch, that the graph's step 0 stands for
@@ -62,26 +65,32 @@ SKNN_DEVICE double block_sum(double v) {
     return group_sum(threadIdx.x < blockDim.x / WARP ? parts[threadIdx.x] : 0.0, WARP);
 }
 
-// Of n numbers, stride apart: each warp adds up some, and the first warp's threads, which get it,
-// the warps' sums. The threads of a lane have the same column, those of inactive lanes none. Once
-// in a kernel.
-template<class T> SKNN_DEVICE T column_sum(const T* column, int64_t n, int64_t stride,
-                                           bool active) {
+// Of n numbers, stride apart: each group of `width` threads, a power of two, adds up some of a
+// column each, and the first group's threads, which get it, the sums of all. Inactive columns have
+// none. No load stands behind a branch, so that all of a turn are under way together. Once in a
+// kernel.
+template<class T> SKNN_DEVICE T column_sum(const T* column, unsigned n, unsigned stride,
+                                           bool active, unsigned width = WARP) {
     SKNN_SHARED(T, sums, MOST_THREADS);
-    const int lane = threadIdx.x % WARP, group = threadIdx.x / WARP;
-    const int n_groups = blockDim.x / WARP;
+    constexpr int EACH = 4 * AT_ONCE;
+    const unsigned n_groups = blockDim.x / width;
     T sum = 0;
-    for (int64_t i = group; i < n && active; i += 4 * AT_ONCE * n_groups) {
-        T part[4 * AT_ONCE] = {};
+    for (unsigned i = threadIdx.x / width; i < n && active; i += EACH * n_groups) {
+        T part[EACH];
         #pragma unroll
-        for (int k = 0; k < 4 * AT_ONCE; ++k)
-            if (i + k * n_groups < n) part[k] = column[(i + k * n_groups) * stride];
+        for (int k = 0; k < EACH; ++k) {
+            const unsigned row = i + k * n_groups;
+            part[k] = column[uint64_t(row < n ? row : i) * stride];
+        }
         #pragma unroll
-        for (int k = 0; k < 4 * AT_ONCE; ++k) sum += part[k];
+        for (int k = 0; k < EACH; ++k) sum += i + k * n_groups < n ? part[k] : T(0);
     }
+    for (int k = width; k < WARP; k *= 2) sum += __shfl_xor_sync(ALL_LANES, sum, k);
     sums[threadIdx.x] = sum;
     __syncthreads();
-    for (int k = 1; group == 0 && k < n_groups; ++k) sum += sums[k * WARP + lane];
+    const unsigned apart = width < WARP ? WARP : width;
+    for (unsigned k = apart; threadIdx.x < width && k < blockDim.x; k += apart)
+        sum += sums[threadIdx.x + k];
     return sum;
 }
 

@@ -18,6 +18,9 @@ LOSS_BLOCKS = 1024
 SUM_BLOCKS = 528
 # AT_ONCE of device.h
 ROWS_AT_ONCE = 4
+# Of a kernel that adds up columns: threads of a row, and blocks to be had, many enough to fill any
+# device evenly and so few that their sums are added up at once.
+STRIP, FULL_BLOCKS = 64, 2048
 
 
 class Epilogue(IntEnum):
@@ -66,6 +69,11 @@ def sum_blocks(n):
     return min(-(-n // ROWS_AT_ONCE), SUM_BLOCKS)
 
 
+def block_rows(n, lanes):
+    """Rows of a block that adds up columns, of n rows in all."""
+    return max(ROWS_AT_ONCE * THREADS // lanes, -(-n // SUM_BLOCKS))
+
+
 # ---- dense: y = activation(x W + b), x (n, k), W (k, m), b (m,), y (n, m) -------------------
 
 
@@ -96,21 +104,34 @@ def activated_product(run, op, y, x, weights):
     on_values(run, "bias_activation", op, y, bias)
 
 
-def block_rows(n, lanes):
-    """Rows of a block that adds up columns, of n rows in all."""
-    return max(ROWS_AT_ONCE * THREADS // lanes, -(-n // SUM_BLOCKS))
+class Strips(NamedTuple):
+    """How a kernel that adds up columns is dealt out: in strips of columns and parts of rows."""
+
+    lanes: int
+    strips: int
+    rows: int  # of a part
+    parts: int
+
+
+def strips(n, m):
+    """Of n rows of m columns; no more parts than `sum_blocks`."""
+    lanes = grid(n, m, STRIP).lanes
+    n_strips = -(-m // lanes)
+    most = min(SUM_BLOCKS, -(-FULL_BLOCKS // n_strips))
+    rows = max(2 * ROWS_AT_ONCE * THREADS // lanes, -(-n // most))
+    return Strips(lanes, n_strips, rows, -(-n // rows))
 
 
 def activation_gradient(run, op, activation=None, place=0):
-    """dy = dy activation'(y), and sums of its columns over each block's rows"""
+    """dy = dy activation'(y), and sums of its columns over parts of the rows"""
     y, dy = run.pixels(op.y), run.pixel_gradients(op.y)
-    lanes = grid(y.rows, y.columns).lanes
-    rows = block_rows(y.rows, lanes)
-    run.n_sums[op.index] = blocks = -(-y.rows // rows)
+    shape = strips(y.rows, y.columns)
+    run.n_sums[op.index] = shape.parts
     activation = op.activation if activation is None else activation
     run.driver.launch(
-        kernel_name("activation_gradient", formula(activation), run.dtype), blocks,
-        dy.address, y.address, run.sums(op, place), y.rows, y.columns, y.stride, lanes, rows,
+        kernel_name("activation_gradient", formula(activation), run.dtype),
+        shape.parts * shape.strips, dy.address, y.address, run.sums(op, place), y.rows,
+        y.columns, y.stride, shape.lanes, shape.rows,
     )  # fmt: skip
 
 
@@ -120,11 +141,15 @@ def column_sums(run, op, segment, place=0):
     sum_columns(run, out.address, run.sums(op, place), run.n_sums[op.index], out.columns)
 
 
-def sum_columns(run, out, parts, n_parts, n_columns):
-    """A gradient as the sum of parts, or added to what is there if the run says so."""
+def sum_columns(run, out, parts, n_parts, n_columns, inner=None):
+    """A gradient as the sum of parts, or added to what is there if the run says so.
+
+    Parts of a transposed gradient have rows of ``inner`` columns.
+    """
+    lanes = grid(1, n_columns, WARP).lanes
     run.driver.launch(
-        kernel_name("column_sums", run.dtype), -(-n_columns // WARP), out, parts, n_parts,
-        n_columns, int(run.accumulate),
+        kernel_name("column_sums", run.dtype), -(-n_columns // lanes), out, parts, n_parts,
+        n_columns, n_columns if inner is None else inner, lanes, int(run.accumulate),
     )  # fmt: skip
 
 
@@ -139,22 +164,22 @@ def dense_backward(run, op):
 
 
 def bias_gradient(run, op):
-    """db = sum of dy; an activation's gradient has summed up blocks before"""
-    if op.activation == Activation.IDENTITY:
-        activation_gradient(run, op)
+    """db = sum of dy; an activation's gradient has summed up parts before"""
+    if op.index not in run.n_sums:
+        activation_gradient(run, op, Activation.IDENTITY)
     column_sums(run, op, 1)
 
 
 def dense_gradient(run, op):
     """dW = x' dy, and db = sum of dy; added to what is there if the run says so"""
     trains_weights, trains_biases, *_ = op.trains
-    if trains_biases:
-        bias_gradient(run, op)
     if trains_weights:
         run.product(
             run.parameter_gradient(op, 0), run.value(op.x).T, run.gradient(op.y),
             accumulate=run.accumulate,
         )  # fmt: skip
+    if trains_biases:
+        bias_gradient(run, op)
 
 
 # ---- dropout: y = x / (1 - rate) or 0, the same numbers forward and backward ----------------
