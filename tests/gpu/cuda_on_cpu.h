@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <tuple>
 #include <utility>
@@ -19,12 +20,17 @@
 #define __device__
 #define __forceinline__ inline
 #define __restrict__
+#define __grid_constant__
+#define __launch_bounds__(threads, blocks)
+#define SKNN_SIMULATED
 #define SKNN_SHARED(T, name, n)              \
     static T name[n];                        \
     static long long name##_block = -1;      \
     simulated::poison(name, sizeof(name), name##_block)
+#define SKNN_DYNAMIC_SHARED(T, name, n) SKNN_SHARED(T, name, n)
 
 struct Index { unsigned x, y, z; };
+struct float2 { float x, y; };
 static Index threadIdx, blockIdx, blockDim, gridDim;
 
 namespace simulated {
@@ -50,10 +56,17 @@ static std::vector<Fiber> fibers(MAX_THREADS);
 static Context scheduler;
 static int current;
 static Order order = UP;
+static bool stuck;
 static long long block_number = 0;
 static uint64_t exchanged[MAX_THREADS];
 static std::function<void()> body;
 static uint64_t random_state = 88172645463325252ull;
+
+inline uint64_t random_number() {
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    return random_state ^= random_state << 17;
+}
 
 // once for each block, by the first thread that comes
 inline void poison(void* memory, size_t n, long long& seen) {
@@ -81,6 +94,15 @@ inline void wait(State state) {
     switch_to(fibers[me].context, scheduler);
     current = me;
     threadIdx.x = me;
+}
+
+// of each thread, groups of what goes on beside it and is done as late as it lets it
+static std::deque<std::vector<std::function<void()>>> begun[MAX_THREADS];
+
+// for some turns, which differ from warp to warp
+static int turns_of_warp[MAX_THREADS / WARP];
+inline void dawdle() {
+    for (int k = turns_of_warp[current / WARP]; k > 0; --k) wait(READY);
 }
 
 template<class T> T exchange(T v, int source) {
@@ -125,10 +147,7 @@ inline void put_in_order(std::vector<int>& turns) {
     const int n = static_cast<int>(turns.size());
     for (int i = 0; i < n; ++i) turns[i] = order == DOWN ? n - 1 - i : i;
     for (int i = n - 1; order == SHUFFLED && i > 0; --i) {
-        random_state ^= random_state << 13;
-        random_state ^= random_state >> 7;
-        random_state ^= random_state << 17;
-        std::swap(turns[i], turns[random_state % (i + 1)]);
+        std::swap(turns[i], turns[random_number() % (i + 1)]);
     }
 }
 
@@ -153,13 +172,16 @@ inline bool release_warps(int n) {
 inline bool run_block(int n) {
     std::vector<int> turns(n);
     ++block_number;
+    stuck = false;
     scheduler.begun = true;
     for (int i = 0; i < n; ++i) {
         Fiber& fiber = fibers[i];
         if (!fiber.stack) fiber.stack = static_cast<char*>(malloc(STACK));
         if (fiber.state != DONE || !fiber.context.begun) restart(fiber);
         fiber.state = READY;
+        begun[i].clear();
     }
+    for (int& turns : turns_of_warp) turns = order == SHUFFLED ? int(random_number() % 32) : 0;
     for (;;) {
         put_in_order(turns);
         for (int i : turns) {
@@ -169,11 +191,14 @@ inline bool run_block(int n) {
             switch_to(scheduler, fibers[i].context);
         }
         if (release_warps(n)) continue;
-        int done = 0, waiting = 0;
+        int done = 0, waiting = 0, ready = 0;
         for (int i = 0; i < n; ++i) {
             done += fibers[i].state == DONE;
             waiting += fibers[i].state == AT_BARRIER;
+            ready += fibers[i].state == READY;
         }
+        if (stuck) return false;
+        if (ready > 0) continue;
         if (done == n) return true;
         if (done + waiting < n || done > 0) return false;
         for (int i = 0; i < n; ++i) fibers[i].state = READY;
@@ -209,5 +234,105 @@ template<class T> T __shfl_xor_sync(unsigned, T v, int mask) {
 
 inline unsigned __ballot_sync(unsigned, bool v) { return simulated::ballot(v); }
 inline int __ffs(int v) { return __builtin_ffs(v); }
+
+// tensor_cores.h
+namespace sknn {
+
+struct Chunk;
+struct TileMap;
+struct Arrival;
+int place_of(int row, int chunk);
+
+// what the driver says of a matrix of which tiles are copied
+struct Tiles {
+    const float* address;
+    int64_t rows, columns, stride, tile_rows, rounds;
+};
+struct Copy {
+    Chunk* to;
+    const Tiles* from;
+    int row, column;
+};
+
+// numbers as tensor cores take them, the nearest of 11 bits
+inline float rounded(float v) {
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof v);
+    if (std::isfinite(v)) bits = (bits + 0x1000) & ~0x1fffu;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+inline void make(const Copy& copy) {
+    const Tiles& from = *copy.from;
+    float* to = reinterpret_cast<float*>(copy.to);
+    for (int i = 0; i < from.tile_rows; ++i)
+        for (int j = 0; j < 32; ++j) {
+            const int64_t row = copy.row + i, column = copy.column + j;
+            const bool inside = row < from.rows && column < from.columns;
+            const float v = inside ? from.address[row * from.stride + column] : 0;
+            to[place_of(i, j / 4) * 4 + j % 4] = from.rounds ? rounded(v) : v;
+        }
+}
+
+// Copies are made when the first thread waits for them, as late as may be.
+static std::vector<Copy> under_way[8];
+constexpr int MOST_WAITS = 1000;
+
+struct Arrival {
+    int announced;
+    int16_t phase, place;   // 8 bytes in all, as the hardware's
+    void begin() {
+        static int begun = 0;
+        *this = {0, 0, int16_t(begun++ % 8)};
+        under_way[place].clear();
+    }
+    void announce(int n_bytes) { announced += n_bytes; }
+    void wait(int wanted) {
+        simulated::stuck |= place < 0;  // not begun
+        for (int k = 0; phase == wanted && !simulated::stuck; ++k) {
+            const bool come = announced > 0;
+            if (come) {
+                for (const Copy& copy : under_way[place]) {
+                    make(copy);
+                    announced -= int(copy.from->tile_rows) * 128;
+                }
+                under_way[place].clear();
+                if (announced == 0) phase = int16_t(1 - phase);
+            }
+            simulated::stuck |= k == MOST_WAITS;
+            if (phase == wanted) simulated::wait(simulated::READY);
+        }
+    }
+};
+
+inline void copy_tile(Chunk* to, const TileMap& map, int row, int column, Arrival& arrival) {
+    under_way[arrival.place].push_back({to, reinterpret_cast<const Tiles*>(&map), row, column});
+}
+
+inline void multiply_add(float (&c)[64], const Chunk* a, const Chunk* b, int column) {
+    const int warp = simulated::current / 32 % 4, lane = simulated::current % 32;
+    auto element = [=](const Chunk* tile, int row, int k) {
+        const int at = place_of(row, column / 4 + k / 4) * 4 + k % 4;
+        return reinterpret_cast<const float*>(tile)[at];
+    };
+    simulated::begun[simulated::current].back().push_back([=, &c] {
+        for (int i = 0; i < 64; ++i)
+            for (int k = 0; k < 8; ++k)
+                c[i] += element(a, warp * 16 + i / 2 % 2 * 8 + lane / 4, k)
+                    * element(b, i / 4 * 8 + lane % 4 * 2 + i % 2, k);
+    });
+}
+inline void begin_products() { simulated::begun[simulated::current].emplace_back(); }
+inline void end_products() {}
+template<int LEFT> void wait_for_products() {
+    simulated::dawdle();
+    auto& groups = simulated::begun[simulated::current];
+    for (; groups.size() > LEFT; groups.pop_front())
+        for (const auto& product : groups.front()) product();
+}
+inline void take_sums(float (&)[64]) {}
+
+}  // namespace sknn
 
 extern "C" void set_order(int order) { simulated::order = static_cast<simulated::Order>(order); }

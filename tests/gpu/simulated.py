@@ -21,8 +21,17 @@ from types import SimpleNamespace
 import numpy as np
 
 from sknn._kernels.gpu.driver import out_of_memory
+from sknn._kernels.gpu.hopper import TILE_MAP_DTYPE, TILE_ROWS
 from sknn._kernels.gpu.kernels import Epilogue
-from sknn._kernels.gpu.source import C_TYPES, THREADS, kernel_names, source
+from sknn._kernels.gpu.source import (
+    C_TYPES,
+    FILES,
+    HOPPER_FILES,
+    THREADS,
+    hopper_names,
+    kernel_names,
+    source,
+)
 
 HERE = Path(__file__).parent
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
@@ -33,7 +42,14 @@ FLAGS = os.environ.get("SKNN_SIMULATED_FLAGS", "-O1").split()
 GUARD = 0 if any("sanitize" in flag for flag in FLAGS) else 1024
 
 
-ALL_KERNELS = tuple(dict.fromkeys((*kernel_names(np.float32), *kernel_names(np.float64))))
+ALL_KERNELS = tuple(
+    dict.fromkeys((*kernel_names(np.float32), *kernel_names(np.float64), *hopper_names()))
+)
+
+
+def all_source():
+    """What a GPU compiles in two parts."""
+    return source((*FILES, *HOPPER_FILES))
 
 
 @cache
@@ -168,7 +184,7 @@ class SimulatedDriver:
         What the host does not wait for and runs as late as it may, rather than at once.
     """
 
-    index = 0
+    index, has_tiles = 0, True
 
     def __init__(
         self,
@@ -184,7 +200,7 @@ class SimulatedDriver:
     ):
         self.array, self.memory, self.used = array, memory, 0
         self.streams, self.pinned_arrays = Streams(late_streams), []
-        self.library, self.functions = compiled(source() if text is None else text, names)
+        self.library, self.functions = compiled(all_source() if text is None else text, names)
         self.launched = {}  # kernels, as keys
         self.order, self.fuses, self.captures, self.late = order, fuses, captures, late
         self.preparing = False
@@ -197,7 +213,7 @@ class SimulatedDriver:
     def active(self):
         yield
 
-    def load_kernels(self, dtype):
+    def load_kernels(self, dtype, precision="float32"):
         assert np.dtype(dtype) in C_TYPES
 
     def free_bytes(self):
@@ -311,6 +327,12 @@ class SimulatedDriver:
 
         self._issue(run)
         return True
+
+    def tiles(self, matrix, rounds):
+        record = np.zeros((), TILE_MAP_DTYPE)
+        _, rows, columns, stride, _ = matrix
+        record["words"][:6] = matrix.address, rows, columns, stride, TILE_ROWS, rounds
+        return record
 
     def _issue(self, run):
         if self.preparing:

@@ -7,7 +7,14 @@ import subprocess
 import numpy as np
 import pytest
 
-from sknn._kernels.gpu.source import CUDA_PRELUDE, kernel_names, source
+from sknn._kernels.gpu.hopper import CAPABILITY
+from sknn._kernels.gpu.source import (
+    CUDA_PRELUDE,
+    hopper_names,
+    hopper_source,
+    kernel_names,
+    source,
+)
 from sknn._kernels.ops import Activation, Opcode, Optimizer
 
 # one with machine code, which takes twice as long; the others' in the slow tier
@@ -40,6 +47,19 @@ def test_nvrtc(nvrtc, architecture):
     except nvrtc.NVRTCError:
         pytest.fail(nvrtc.getProgramLog(program))
     assert len({nvrtc.getLoweredName(program, name) for name in names}) == len(names)
+
+
+def test_nvrtc_of_tensor_cores(nvrtc):
+    program = nvrtc.createProgram(CUDA_PRELUDE + hopper_source(), "hopper.cu", [], [])
+    for name in hopper_names():
+        nvrtc.addNameExpression(program, name)
+    options = ["--std=c++17", f"-arch=sm_{CAPABILITY}a", "--ptxas-options=-v"]
+    try:
+        nvrtc.compileProgram(program, options)
+    except nvrtc.NVRTCError:
+        pytest.fail(nvrtc.getProgramLog(program))
+    spills = re.findall(r"(\d+) bytes spill stores", nvrtc.getProgramLog(program))
+    assert spills == ["0"] * len(hopper_names())
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", *SLOW_ARCHITECTURES])

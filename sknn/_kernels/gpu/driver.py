@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from sknn._kernels.gpu.blas import WORKSPACE_BYTES, Blas, check
+from sknn._kernels.gpu.hopper import CAPABILITY, load_functions, tile_map
 from sknn._kernels.gpu.kernels import Epilogue
 from sknn._kernels.gpu.source import CUDA_PRELUDE, THREADS, kernel_names, source
 
@@ -133,6 +134,7 @@ class Driver:
             self.workspaces = [cuda.alloc(WORKSPACE_BYTES) for _ in range(1 + N_SIDES)]
             self.blas = Blas([w.ptr for w in self.workspaces])
         self.functions, self.is_preparing = {}, False
+        self.has_tiles = False  # whether kernels may take `tiles`
         # whose turn it is, whether launches go there, and which were used since the last join
         self.side, self.is_beside, self.used = 0, False, set()
 
@@ -142,12 +144,16 @@ class Driver:
         with self.device, self.stream:
             yield
 
-    def load_kernels(self, dtype):
-        """Compile, or load, the kernels of a compute type."""
+    def load_kernels(self, dtype, precision="float32"):
+        """Compile, or load, the kernels of a compute type, and those of products that round."""
         module = load_module(self.index, np.dtype(dtype))
         for name in kernel_names(dtype):
             if name not in self.functions:
                 self.functions[name] = module.get_function(name)
+        rounds = dtype == np.float32 and precision != "float32"
+        if rounds and not self.has_tiles and self.device.compute_capability == CAPABILITY:
+            self.functions |= load_functions(self.index)
+            self.has_tiles = True
 
     # ---- memory ---------------------------------------------------------------------------
 
@@ -280,6 +286,10 @@ class Driver:
         if not self.is_preparing:
             check(launch(product))
         return True
+
+    def tiles(self, matrix, rounds):
+        """What a kernel takes of a matrix of which it copies tiles."""
+        return tile_map(matrix, rounds)
 
     def _seconds(self, stream, launch):
         """Of launches in a graph, the fewest of some tries; infinite if one fails."""

@@ -193,7 +193,7 @@ class Executor:
         self.epoch = Epoch(driver, self.program.ranges)
         self.parameters = self.optimizer = None  # whose copies the device has
         with driver.active():
-            driver.load_kernels(self.dtype)
+            driver.load_kernels(self.dtype, precision)
             while not self._allocate(int(capacity), trains):
                 self.capacity //= 2
 

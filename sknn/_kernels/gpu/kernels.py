@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+from sknn._kernels.gpu.product import gated_gradient
 from sknn._kernels.gpu.source import THREADS, formula, kernel_name
 from sknn._kernels.ops import Activation, Opcode, Phase
 
@@ -158,7 +159,7 @@ def dense_backward(run, op):
     if op.activation != Activation.IDENTITY and op.index not in run.gated:
         activation_gradient(run, op)
     run.gradient_ready()
-    if op.x.grad_offset >= 0:
+    if op.x.grad_offset >= 0 and not gated_gradient(run, op):
         dx, dy = run.gradient(op.x), run.gradient(op.y)
         run.product(dx, dy, run.parameter(op, 0).T, accumulate=op.x.accumulate)
 

@@ -12,6 +12,7 @@ FILES = (
     "activation.cu", "combine.cu", "conv.cu", "dropout.cu", "gather.cu", "loss.cu", "norm.cu",
     "optimizer.cu", "order.cu", "pool.cu", "sparse.cu",
 )  # fmt: skip
+HOPPER_FILES = ("product.cu",)
 HERE = Path(__file__).parent
 # threads of a block, as many as device.h says at most
 THREADS = 256
@@ -38,6 +39,8 @@ PACKED = (
 )  # fmt: skip
 PACKED_ACTIVATED = ("batch_norm", "batch_norm_sums")
 PACK_BYTES = 16
+# activations whose derivative products on tensor cores take in
+GATES = (Activation.RELU,)
 ELEMENTWISE_LOSSES = (Opcode.SIGMOID_LOG_LOSS, Opcode.SQUARED_ERROR, Opcode.POISSON_DEVIANCE)
 # the rules of formulas.h that an optimizer may be, by name
 PLAIN_SGD = "PlainSgd"
@@ -58,13 +61,21 @@ def inlined(path, seen):
 
 
 @cache
-def source():
+def source(files=FILES):
     """All kernels; ``SKNN_SHARED`` is what the compiler at hand takes for shared memory."""
     seen = set()
-    return "".join(inlined(HERE / name, seen) for name in FILES)
+    return "".join(inlined(HERE / name, seen) for name in files)
 
 
-CUDA_PRELUDE = "#define SKNN_SHARED(T, name, n) __shared__ T name[n]\n"
+def hopper_source():
+    """Kernels that need the tensor cores of compute capability 9.0 as they are."""
+    return source(HOPPER_FILES)
+
+
+CUDA_PRELUDE = """\
+#define SKNN_SHARED(T, name, n) __shared__ T name[n]
+#define SKNN_DYNAMIC_SHARED(T, name, n) extern __shared__ __align__(1024) T name[]
+"""
 
 
 def formula(member):
@@ -99,6 +110,11 @@ def packed_name(kernel, dtype, n, activation=None):
 def rule_name(rule, dtype):
     """An optimizer's rule for an element type."""
     return f"sknn::{rule}<{C_TYPES[np.dtype(dtype)]}>"
+
+
+def hopper_names():
+    """Every kernel of `hopper_source`."""
+    return tuple(kernel_name("gated_product", formula(gate)) for gate in GATES)
 
 
 def kernel_names(dtype):
