@@ -3,6 +3,8 @@
 The pixels of a minibatch are the rows of one matrix, channels its columns.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from sknn._kernels.gpu.kernels import (
@@ -22,7 +24,7 @@ from sknn._kernels.gpu.source import (
     packed,
     packed_name,
 )
-from sknn._kernels.ops import Activation, ConvDim, Phase, PoolDim
+from sknn._kernels.ops import Activation, ConvDim, Opcode, Phase, PoolDim
 
 # elements of the columns of a convolution that are in memory at once
 COLUMN_ELEMENTS = 1 << 25
@@ -111,6 +113,15 @@ def max_pool_forward(run, op):
 
 
 def max_pool_backward(run, op):
+    """If a convolution is before, its activation's derivative is taken of the maxima alone
+
+    It is the same there, and elsewhere the gradient is 0; so are the sums of columns.
+    """
+    before = run.before(op)
+    if op.x.grad_offset >= 0 and before is not None and before.opcode == Opcode.CONV:
+        if before.activation != Activation.IDENTITY:
+            activation_gradient(run, replace(before, y=op.y))
+            run.gated.add(before.index)
     pool_backward(run, op, "max_pool_gradient", run.bytes(op.y2))
 
 
@@ -283,9 +294,10 @@ def conv_forward(run, op):
 def conv_backward(run, op):
     """dy = dy activation'(y), then dW = columns' dy and dx, the sum of dy W' over its columns
 
-    The workspace holds the columns of one part after the other, and so dW is made here.
+    The op behind may have made the first. The workspace holds the columns of one part after the
+    other, and so dW is made here.
     """
-    if op.activation != Activation.IDENTITY:
+    if op.activation != Activation.IDENTITY and op.index not in run.gated:
         activation_gradient(run, op)
     run.gradient_ready()
     if is_grouped(op):
