@@ -12,7 +12,7 @@ from sknn._kernels.gpu.source import formula, kernel_name
 from sknn._kernels.ops import Activation, Opcode
 
 from .simulated import ORDERS, all_source
-from .test_image_kernels import GROUPED, Convolution
+from .test_image_kernels import DIRECT, GROUPED, Convolution
 from .test_kernels import Device, run_loss
 from .test_norm_kernels import normalised
 from .test_product import ROWS, run_gated
@@ -68,6 +68,14 @@ def weight_gradients(device):
     return [np.concatenate(arrays) for arrays in zip(*results, strict=True)]
 
 
+def without_columns(device):
+    """Of shares that have several bands."""
+    conv = Convolution(device, np.float64, DIRECT["3x3"])
+    parts = conv.direct_gradient("aligned", 2).sum(axis=0)
+    return [np.concatenate([a.ravel() for a in arrays])
+            for arrays in ((conv.direct(lines=2), parts), (conv.y, conv.dw))]  # fmt: skip
+
+
 def sparse_gradient(device):
     return csr_gradient(device, np.float64, (300, 17, 5, 0.2))
 
@@ -81,7 +89,7 @@ def gated_product(device):
 
 CHECKS = (
     loss_sum, gradient_sums, sums_of_columns, finished, normalised, weight_gradients,
-    sparse_gradient, gated_product,
+    without_columns, sparse_gradient, gated_product,
 )  # fmt: skip
 
 

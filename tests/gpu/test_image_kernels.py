@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sknn._kernels.gpu import images, kernels
-from sknn._kernels.gpu.source import formula, kernel_name, pack_size, packed_name
+from sknn._kernels.gpu.source import THREADS, formula, kernel_name, pack_size, packed_name
 from sknn._kernels.ops import OP_DTYPE, Activation, Opcode
 
 from .. import reference
@@ -201,6 +201,41 @@ class Convolution:
         self.device.check()
         return parts
 
+    def pack(self, gaps):
+        """Filters that a thread takes at a time."""
+        n = pack_size(self.dtype)
+        return n if gaps == "aligned" and self.dy.shape[-1] % n == 0 else 1
+
+    def direct(self, gaps="odd", lines=1):
+        """y without columns."""
+        y, address, gap = self.empty(self.y, GAPS[gaps][1])
+        bands, (x_more, y_more, _) = images.bands(self.windows, lines), GAPS[gaps]
+        x, bias = self.rows(self.x, x_more)[1], self.device.put(self.biases)[1]
+        activation = Activation(self.op["activation"])
+        self.device.driver.launch(
+            packed_name("direct_conv", self.dtype, self.pack(gaps), activation),
+            self.n * int(bands["of_image"]), address, x, self.device.put(self.weights)[1], bias,
+            self.windows, y.shape[1] + y_more, self.c + x_more, bands,
+        )  # fmt: skip
+        self.device.check(gap)
+        return y
+
+    def direct_gradient(self, gaps, lines, share_bands=2):
+        """Of the weights, without columns: its parts."""
+        filters, (x_more, y_more, _) = self.dy.shape[-1], GAPS[gaps]
+        bands, rows = images.bands(self.windows, lines), self.weights.size // filters
+        shares = -(-self.n * int(bands["of_image"]) // share_bands)
+        tiles = -(-rows // images.TILE) * filters // self.pack(gaps)
+        parts, address = self.device.put(np.full((shares, rows, filters), np.nan, self.dtype))
+        self.device.driver.launch(
+            packed_name("direct_weight_gradient", self.dtype, self.pack(gaps)),
+            shares * -(-tiles // THREADS), address, self.rows(self.x, x_more)[1],
+            self.rows(self.dy, y_more)[1], self.windows, self.n, self.c + x_more,
+            filters + y_more, bands, share_bands,
+        )  # fmt: skip
+        self.device.check()
+        return parts
+
     def check_dx(self, name, factors, gap, strides):
         """The gradient of x by a kernel, alone and added to what is there."""
         for accumulate in (0, 1):
@@ -255,6 +290,29 @@ def test_convolutions_in_groups(order, dtype, kind):
     conv.check_dx("grouped_conv_gradient", (conv.rows(conv.dy, 2)[1], weights), 3,
                   (filters + 2,))  # fmt: skip
     conv.device.check(gap)
+
+
+# without columns: width, windows, filters and channels that are no multiples of anything
+DIRECT = {
+    "3x3": windows_of((9, 10, 3), 32, (3, 3), pad=(1, 1)),
+    "strided": windows_of((11, 12, 5), 8, (3, 2), (2, 3), pad=(1, 0)),
+    "dilated": windows_of((9, 8, 1), 6, (2, 3), dilation=(3, 2), pad=(2, 2)),
+    "signal": windows_of((1, 40, 2), 33, (1, 5), (1, 2), pad=(0, 2)),
+    "one column": windows_of((12, 1, 1), 1, (3, 1), pad=(1, 0)),
+    "more tiles than threads": windows_of((6, 3, 15), 60, (3, 3), pad=(1, 1)),
+}
+
+
+@each_order
+@each_dtype
+@each_gaps
+@pytest.mark.parametrize("kind", DIRECT)
+@pytest.mark.parametrize("lines", [1, 4])
+def test_convolutions_without_columns(order, dtype, gaps, kind, lines):
+    """In bands of some lines, of which the last one has fewer."""
+    conv = Convolution(Device(order), dtype, DIRECT[kind], activation=Activation.TANH)
+    conv.close(conv.direct(gaps, lines), conv.y)
+    conv.close(conv.direct_gradient(gaps, lines).sum(axis=0), conv.dw)
 
 
 @each_dtype

@@ -23,7 +23,7 @@ from sknn.layers import (
     Residual,
 )
 
-from .simulated import DeviceArray
+from .simulated import DeviceArray, SimulatedDriver
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 DIGITS, LABELS = load_digits(return_X_y=True)
@@ -39,6 +39,8 @@ RESIDUAL = [Conv(4, strides=2), BatchNorm(), Activation("relu"),
             Dropout(0.2, spatial=True), GlobalAveragePool(), Dense(9, "tanh")]  # fmt: skip
 DILATED = [Conv(6, 3, dilation=2, activation="relu"), AveragePool(3, strides=2), BatchNorm(),
            Conv(5, 5, strides=2, activation="logistic"), Dropout(0.1)]  # fmt: skip
+POOLED = [Conv(4, activation="tanh"), MaxPool(3, strides=2, padding="same"),
+          Conv(5, activation="relu"), MaxPool(), Dense(9, "tanh")]  # fmt: skip
 NETWORKS = {
     "conv": (ConvClassifier((4, 6), hidden_layer_sizes=9, dropout=0.1, **OPTIONS), IMAGES, Y),
     "normalised": (
@@ -47,6 +49,7 @@ NETWORKS = {
     ),
     "signals": (ConvClassifier((4, 4), kernel_size=5, **OPTIONS), SIGNALS, Y % 2),
     "layers": (NetworkClassifier(RESIDUAL, **STEADY), IMAGES, Y),
+    "pooled": (NetworkClassifier(POOLED, **STEADY), IMAGES, Y),
     "dilated": (NetworkRegressor(DILATED, **STEADY), SIGNALS, NUMBERS / 10),
 }  # fmt: skip
 
@@ -81,6 +84,20 @@ def test_columns_of_a_few_images(simulated, kind, monkeypatch):
     np.testing.assert_allclose(parts.loss_curve_, whole.loss_curve_, rtol=1e-12)
     np.testing.assert_allclose(parts._parameters, whole._parameters, atol=1e-12)
     np.testing.assert_allclose(parts.predict_proba(X), whole.predict_proba(X), atol=1e-12)
+
+
+def test_an_activation_before_a_max_pool(simulated, monkeypatch):
+    """Its derivative is taken of the maxima alone, which are fewer."""
+    launch, rows = SimulatedDriver.launch, set()
+
+    def noted(driver, name, blocks, *arguments):
+        if "activation_gradient<sknn::Tanh" in name:
+            rows.add(arguments[3])
+        launch(driver, name, blocks, *arguments)
+
+    monkeypatch.setattr(SimulatedDriver, "launch", noted)
+    fitted("pooled", "cuda", "float32", batch_size=N, max_iter=1)
+    assert rows == {N * 4 * 4, N}  # the first pooling's and the dense layer's
 
 
 def test_values_of_a_few_images(simulated, monkeypatch):

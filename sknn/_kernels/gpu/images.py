@@ -3,6 +3,8 @@
 The pixels of a minibatch are the rows of one matrix, channels its columns.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from sknn._kernels.gpu.kernels import (
@@ -15,13 +17,14 @@ from sknn._kernels.gpu.kernels import (
     sum_columns,
 )
 from sknn._kernels.gpu.source import (
+    PACK_BYTES,
     THREADS,
     formula,
     kernel_name,
     packed,
     packed_name,
 )
-from sknn._kernels.ops import Activation, ConvDim, Phase, PoolDim
+from sknn._kernels.ops import Activation, ConvDim, Opcode, Phase, PoolDim
 
 # elements of the columns of a convolution that are in memory at once
 COLUMN_ELEMENTS = 1 << 25
@@ -29,7 +32,15 @@ COLUMN_ELEMENTS = 1 << 25
 # that products find everything at the addresses that they like
 PART_ALIGN, COLUMN_ALIGN = 4, 8
 
-# Divisor, Deal and Windows of windows.h, which kernels take by value
+# Convolutions are made without columns where what a window sees is no multiple of a pack, of so
+# few numbers, and for so few filters, that columns would cost more than the arithmetic.
+MOST_SEEN, MOST_FILTERS = 80, 64
+# STRIP, TILE and LINES_BYTES of conv.cu; packs of strips of a band; and shares of the bands that
+# each have a gradient of the weights
+STRIP, TILE, LINES_BYTES = 4, 7, 32 << 10
+BAND_ITEMS, BAND_SHARES = 512, 396
+
+# Divisor, Deal and Windows of windows.h and Bands of conv.cu, which kernels take by value
 DIVISOR_DTYPE = np.dtype([(name, "u4") for name in ("number", "multiplier", "shift")])
 DEAL_DTYPE = np.dtype([(name, DIVISOR_DTYPE) for name in ("packs", "width", "height")])
 WINDOWS_DTYPE = np.dtype([
@@ -39,6 +50,10 @@ WINDOWS_DTYPE = np.dtype([
         "groups",
     )),
     ("by_stride_h", DIVISOR_DTYPE), ("by_stride_w", DIVISOR_DTYPE),
+])  # fmt: skip
+BANDS_DTYPE = np.dtype([
+    *((name, "i4") for name in ("lines", "of_image", "x_lines", "line_size")),
+    ("channels", DIVISOR_DTYPE), ("out_width", DIVISOR_DTYPE),
 ])  # fmt: skip
 
 
@@ -98,6 +113,15 @@ def max_pool_forward(run, op):
 
 
 def max_pool_backward(run, op):
+    """If a convolution is before, its activation's derivative is taken of the maxima alone
+
+    It is the same there, and elsewhere the gradient is 0; so are the sums of columns.
+    """
+    before = run.before(op)
+    if op.x.grad_offset >= 0 and before is not None and before.opcode == Opcode.CONV:
+        if before.activation != Activation.IDENTITY:
+            activation_gradient(run, replace(before, y=op.y))
+            run.gated.add(before.index)
     pool_backward(run, op, "max_pool_gradient", run.bytes(op.y2))
 
 
@@ -140,6 +164,50 @@ def is_pointwise(op):
     return single and not is_grouped(op) and op.x.shape[:2] == op.y.shape[:2]
 
 
+def bands(windows, lines):
+    """A record of bands of so many lines."""
+    w = {name: int(windows[name]) for name in WINDOWS_DTYPE.names if "by" not in name}
+    columns = -(-w["out_width"] // STRIP) * STRIP
+    reach_h, reach_w = ((w["kernel_" + k] - 1) * w["dilation_" + k] + 1 for k in "hw")
+    return np.array(
+        (
+            lines, -(-w["out_height"] // lines), (lines - 1) * w["stride_h"] + reach_h,
+            ((columns - 1) * w["stride_w"] + reach_w) * w["channels"],
+            divisor(w["channels"]), divisor(w["out_width"]),
+        ),
+        BANDS_DTYPE,
+    )  # fmt: skip
+
+
+def bands_of(op, itemsize):
+    """How a convolution without columns is dealt out; None if not even a line of y can be."""
+    windows, (height, width, filters) = conv_windows(op), op.y.shape
+    items = -(-width // STRIP) * -(-filters // (PACK_BYTES // itemsize))
+    lines = min(height, -(-BAND_ITEMS // items))
+    while lines > 0:
+        found = bands(windows, lines)
+        if found["x_lines"] * found["line_size"] * itemsize <= LINES_BYTES:
+            return found
+        lines //= 2
+    return None
+
+
+def is_direct(op, itemsize):
+    """Whether it is made without columns."""
+    channels, filters = op.x.shape[2], op.y.shape[2]
+    few = column_size(op)[0] <= MOST_SEEN and filters <= MOST_FILTERS
+    if not few or channels % (PACK_BYTES // itemsize) == 0 or is_grouped(op) or is_pointwise(op):
+        return False
+    return bands_of(op, itemsize) is not None
+
+
+def band_shares(op, n, itemsize):
+    """Bands of n images that a share of a gradient has, and shares."""
+    n_bands = n * int(bands_of(op, itemsize)["of_image"])
+    each = -(-n_bands // BAND_SHARES)
+    return each, -(-n_bands // each)
+
+
 def column_size(op):
     """What a window sees, and elements from one row of columns to the next."""
     taps = op.dims[ConvDim.CONV_KERNEL_HEIGHT] * op.dims[ConvDim.CONV_KERNEL_WIDTH]
@@ -167,7 +235,11 @@ def conv_workspace(op, n, itemsize):
     height, width, filters = op.y.shape
     if is_grouped(op):
         return weight_shares(op, n) * size // op.dims[ConvDim.CONV_GROUPS] * filters * itemsize
-    return min(n, images_at_once(op)) * height * width * stride * itemsize
+    columns = min(n, images_at_once(op)) * height * width * stride * itemsize
+    if is_direct(op, itemsize):
+        _, n_shares = band_shares(op, n, itemsize)
+        return max(n_shares * size * filters * itemsize, columns * (op.x.grad_offset >= 0))
+    return columns
 
 
 def parts(run, op):
@@ -211,6 +283,9 @@ def conv_forward(run, op):
                      (y.address, x.address, weights.address, run.parameter(op, 1).address),
                      (y.stride, x.stride))  # fmt: skip
         return
+    if is_direct(op, run.dtype.itemsize):
+        direct_forward(run, op)
+        return
     for part in parts(run, op):
         columns = make_columns(run, op, part)
         activated_product(run, op, images_of(run, y, part), columns, weights)
@@ -219,18 +294,23 @@ def conv_forward(run, op):
 def conv_backward(run, op):
     """dy = dy activation'(y), then dW = columns' dy and dx, the sum of dy W' over its columns
 
-    The workspace holds the columns of one part after the other, and so dW is made here.
+    The op behind may have made the first. The workspace holds the columns of one part after the
+    other, and so dW is made here.
     """
-    if op.activation != Activation.IDENTITY:
+    if op.activation != Activation.IDENTITY and op.index not in run.gated:
         activation_gradient(run, op)
     run.gradient_ready()
     if is_grouped(op):
         grouped_backward(run, op)
         return
-    accumulates = run.accumulate
+    accumulates, direct = run.accumulate, is_direct(op, run.dtype.itemsize)
+    if direct and op.trains[0]:
+        direct_gradient(run, op)
+    if direct and op.x.grad_offset < 0:
+        return
     for part in parts(run, op):
         dy = images_of(run, run.pixel_gradients(op.y), part)
-        if op.trains[0]:
+        if op.trains[0] and not direct:
             columns = make_columns(run, op, part)
             run.product(run.parameter_gradient(op, 0), columns.T, dy, accumulate=accumulates)
             accumulates = True
@@ -249,6 +329,34 @@ def input_gradient(run, op, part, dy):
     on_windows(run, "col2im", part[1], op.x.shape, conv_windows(op),
                (dx.address, columns.address), (dx.stride, columns.stride),
                int(op.x.accumulate))  # fmt: skip
+
+
+def direct_forward(run, op):
+    """y without columns"""
+    x, y, weights, bias = (
+        run.pixels(op.x), run.pixels(op.y), run.parameter(op, 0), run.parameter(op, 1)
+    )  # fmt: skip
+    dealt = bands_of(op, run.dtype.itemsize)
+    pack = packed(run.dtype, y.columns, (y.address, weights.address, bias.address), (y.stride,))
+    run.driver.launch(
+        packed_name("direct_conv", run.dtype, pack, op.activation),
+        run.n * int(dealt["of_image"]), y.address, x.address, weights.address, bias.address,
+        conv_windows(op), y.stride, x.stride, dealt,
+    )  # fmt: skip
+
+
+def direct_gradient(run, op):
+    """dW without columns, by shares of the bands"""
+    x, dy, gradient = run.pixels(op.x), run.pixel_gradients(op.y), run.parameter_gradient(op, 0)
+    each, n_shares = band_shares(op, run.n, run.dtype.itemsize)
+    pack = packed(run.dtype, dy.columns, (dy.address,), (dy.stride,))
+    n_tiles = -(-gradient.rows // TILE) * (dy.columns // pack)
+    run.driver.launch(
+        packed_name("direct_weight_gradient", run.dtype, pack), n_shares * -(-n_tiles // THREADS),
+        run.workspace, x.address, dy.address, conv_windows(op), run.n, x.stride, dy.stride,
+        bands_of(op, run.dtype.itemsize), each,
+    )  # fmt: skip
+    sum_columns(run, gradient.address, run.workspace, n_shares, gradient.rows * gradient.columns)
 
 
 def grouped_backward(run, op):

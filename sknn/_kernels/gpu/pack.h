@@ -1,10 +1,13 @@
-// Neighbouring elements that a thread reads and writes in one access.
+// Neighbouring elements that a thread reads and writes together, by accesses of 16 bytes at most.
 #pragma once
 #include "device.h"
 
 namespace sknn {
 
-template<class T, int V> struct alignas(V * sizeof(T)) Pack {
+constexpr int ACCESS = 16;
+
+template<class T, int V>
+struct alignas(V * sizeof(T) < ACCESS ? V * sizeof(T) : ACCESS) Pack {
     T v[V];
     SKNN_DEVICE T& operator[](int k) { return v[k]; }
     SKNN_DEVICE T operator[](int k) const { return v[k]; }

@@ -35,9 +35,9 @@ PLAIN = (
 # and those that take one channel at a time, or as many as `pack_size` says
 PACKED = (
     "average_pool", "average_pool_gradient", "batch_moments", "batch_norm_gradient", "col2im",
-    "im2col", "max_pool", "max_pool_gradient",
+    "direct_weight_gradient", "im2col", "max_pool", "max_pool_gradient",
 )  # fmt: skip
-PACKED_ACTIVATED = ("batch_norm", "batch_norm_sums")
+PACKED_ACTIVATED = ("batch_norm", "batch_norm_sums", "direct_conv")
 PACK_BYTES = 16
 # activations whose derivative products on tensor cores take in
 GATES = (Activation.RELU,)
