@@ -6,14 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sknn._kernels.gpu import kernels
+from sknn._kernels.gpu import kernels, narrow
 from sknn._kernels.gpu.epoch import PROGRESS_DTYPE
 from sknn._kernels.gpu.source import formula, kernel_name
-from sknn._kernels.ops import Activation, Opcode
+from sknn._kernels.ops import Activation, Opcode, Phase
 
+from .. import reference
 from .simulated import ORDERS, all_source
 from .test_image_kernels import DIRECT, GROUPED, Convolution
 from .test_kernels import Device, run_loss
+from .test_narrow_kernels import Layer, run_with_loss, with_loss
 from .test_norm_kernels import normalised
 from .test_product import ROWS, run_gated
 from .test_sparse_kernels import csr_gradient
@@ -46,6 +48,30 @@ def sums_of_columns(device, n=50, m=40):
     run = SimpleNamespace(driver=device.driver, dtype=float, accumulate=False)
     kernels.sum_columns(run, address, parts_address, n, m)
     return sums, parts.sum(axis=0)
+
+
+def narrow_outputs(device):
+    """Of weights in one chunk and in several."""
+    results = []
+    for shape in ((40, 33, 10), (9, 300, 16)):
+        layer = Layer(device, np.float64, shape)
+        narrow.dense_forward(layer.run, layer.op)
+        results.append((layer.y.ravel(), (layer.x @ layer.W + layer.b).ravel()))
+    return [np.concatenate(arrays) for arrays in zip(*results, strict=True)]
+
+
+def narrow_loss(device):
+    layer = with_loss(device, np.float64, (70, 33, 10), Phase.TRAIN)
+    z = layer.x @ layer.W + layer.b
+    loss = reference.softmax_log_loss(z, layer.classes[layer.samples])[1]
+    return run_with_loss(layer).sum(), 0.5 * (loss * layer.weights[layer.samples]).sum()
+
+
+def narrow_gradients(device):
+    layer = Layer(device, np.float64, (300, 33, 10), before=Activation.IDENTITY)
+    narrow.dense_backward(layer.run, layer.op)
+    narrow.dense_gradient(layer.run, layer.op)
+    return layer.dW.ravel(), (layer.x.T @ layer.dy).ravel()
 
 
 def finished(device, n_steps=15):
@@ -88,8 +114,8 @@ def gated_product(device):
 
 
 CHECKS = (
-    loss_sum, gradient_sums, sums_of_columns, finished, normalised, weight_gradients,
-    without_columns, sparse_gradient, gated_product,
+    loss_sum, gradient_sums, sums_of_columns, narrow_outputs, narrow_loss, narrow_gradients,
+    finished, normalised, weight_gradients, without_columns, sparse_gradient, gated_product,
 )  # fmt: skip
 
 

@@ -4,6 +4,12 @@
 #include "formulas.h"
 
 #define SKNN_DEVICE __device__ __forceinline__
+// of a kernel: so many blocks, at least, are to share a multiprocessor's registers
+#ifdef __CUDACC__
+#define SKNN_RESIDENT(blocks) __launch_bounds__(256, blocks)
+#else
+#define SKNN_RESIDENT(blocks)
+#endif
 
 namespace sknn {
 

@@ -140,6 +140,12 @@ class Run:
         """The op whose activation the gradient of this one's input may take in; or None."""
         return self.executor.program.ops[op.before] if op.before >= 0 else None
 
+    def neighbour(self, op, offset):
+        """The op so many rows behind; or None."""
+        executor, i = self.executor, op.index + offset
+        ops = (executor.program if self.phase == Phase.TRAIN else executor.predicts).ops
+        return ops[i] if 0 <= i < len(ops) else None
+
     def product(self, out, a, b, **options):
         """out = a b, or added to it; whether the driver can do that with this epilogue."""
         return self.driver.product(

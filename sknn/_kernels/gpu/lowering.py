@@ -202,7 +202,7 @@ def lower_for_gpu(program, phase=Phase.TRAIN):
     for i, row in enumerate(program.ops):
         ops.append(lower_op(program, i, row))
         offsets[i] = width
-        width += TABLE[ops[i].opcode].n_sums * ops[i].y.shape[2]
+        width += TABLE[ops[i].opcode].n_sums(ops[i]) * ops[i].y.shape[2]
     segments = tuple(
         (int(s["offset"]), int(s["rows"]), int(s["columns"])) for s in program.segments
     )

@@ -9,8 +9,8 @@ import numpy as np
 from sknn._kernels.ops import Activation, Opcode, Optimizer
 
 FILES = (
-    "activation.cu", "combine.cu", "conv.cu", "dropout.cu", "gather.cu", "loss.cu", "norm.cu",
-    "optimizer.cu", "order.cu", "pool.cu", "sparse.cu",
+    "activation.cu", "combine.cu", "conv.cu", "dropout.cu", "gather.cu", "loss.cu", "narrow.cu",
+    "norm.cu", "optimizer.cu", "order.cu", "pool.cu", "sparse.cu",
 )  # fmt: skip
 HOPPER_FILES = ("product.cu",)
 HERE = Path(__file__).parent
@@ -26,6 +26,9 @@ ACTIVATED = (
     "activated_sum", "activated_sum_gradient", "activation", "activation_gradient",
     "bias_activation", "csr_dense", "grouped_conv", "layer_norm",
 )  # fmt: skip
+# and those that are, for numbers of units
+NARROW = ("narrow_dense", "narrow_gradient")
+NARROW_UNITS = (4, 12, 16)
 # and those of the element type alone
 PLAIN = (
     "column_sums", "copy_rows", "csr_gradient", "dropout", "finish_moments", "finish_sums",
@@ -84,8 +87,8 @@ def formula(member):
 
 
 def kernel_name(kernel, *arguments):
-    """A kernel with its template arguments, formulas by name and element types as dtypes."""
-    texts = [a if isinstance(a, str) else C_TYPES[np.dtype(a)] for a in arguments]
+    """A kernel with its template arguments: formulas by name, numbers, element types as dtypes."""
+    texts = [str(a) if isinstance(a, (str, int)) else C_TYPES[np.dtype(a)] for a in arguments]
     return f"sknn::{kernel}<{', '.join(texts)}>" if texts else f"sknn::{kernel}"
 
 
@@ -126,6 +129,13 @@ def kernel_names(dtype):
             for activation in Activation
             for kernel in ACTIVATED
         ),
+        *(
+            kernel_name(kernel, units, formula(activation), dtype)
+            for units in NARROW_UNITS
+            for activation in Activation
+            for kernel in NARROW
+        ),
+        *(kernel_name("narrow_softmax_log_loss", units, dtype) for units in NARROW_UNITS),
         *(kernel_name(kernel, dtype) for kernel in PLAIN),
         *(packed_name(kernel, dtype, n) for kernel in PACKED for n in (1, pack_size(dtype))),
         *(

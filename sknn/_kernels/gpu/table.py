@@ -2,16 +2,21 @@
 
 from typing import NamedTuple
 
-from sknn._kernels.gpu import images, kernels, norm, sparse
+from sknn._kernels.gpu import images, kernels, narrow, norm, sparse
 from sknn._kernels.gpu.source import ELEMENTWISE_LOSSES
 from sknn._kernels.ops import Opcode
+
+
+def always(n):
+    """The same number for every op."""
+    return lambda op: n
 
 
 class Kernels(NamedTuple):
     """Of one opcode, by role.
 
     The gradient, which runs beside the backward pass, is None if there are no parameters or
-    backward makes theirs. ``n_sums`` says of how many gradients an op keeps column sums,
+    backward makes theirs. ``n_sums(op)`` says of how many gradients it keeps column sums,
     ``workspace(op, n, itemsize)`` how many bytes forward and backward need for n rows, ``whole``
     whether training needs all rows of a minibatch at once.
     """
@@ -19,20 +24,20 @@ class Kernels(NamedTuple):
     forward: object
     backward: object
     gradient: object = None
-    n_sums: int = 0
+    n_sums: object = always(0)
     workspace: object = lambda op, n, itemsize: 0
     whole: bool = False
 
 
 TABLE = {
     Opcode.DENSE: Kernels(
-        kernels.dense_forward, kernels.dense_backward, kernels.dense_gradient, n_sums=1
+        narrow.dense_forward, narrow.dense_backward, narrow.dense_gradient, narrow.n_sums
     ),
     Opcode.DENSE_CSR: Kernels(
-        sparse.dense_csr_forward, kernels.dense_backward, sparse.dense_csr_gradient, n_sums=1
+        sparse.dense_csr_forward, kernels.dense_backward, sparse.dense_csr_gradient, always(1)
     ),
     Opcode.LAYER_NORM: Kernels(
-        norm.layer_norm_forward, norm.layer_norm_backward, norm.layer_norm_gradient, n_sums=2
+        norm.layer_norm_forward, norm.layer_norm_backward, norm.layer_norm_gradient, always(2)
     ),
     Opcode.BATCH_NORM: Kernels(
         norm.batch_norm_forward, norm.batch_norm_backward, workspace=norm.batch_norm_workspace,
@@ -43,13 +48,11 @@ TABLE = {
     Opcode.ADD: Kernels(kernels.add_forward, kernels.add_backward),
     Opcode.COPY: Kernels(kernels.copy_forward, kernels.copy_backward),
     Opcode.CONV: Kernels(
-        images.conv_forward, images.conv_backward, images.conv_gradient, n_sums=1,
+        images.conv_forward, images.conv_backward, images.conv_gradient, always(1),
         workspace=images.conv_workspace,
     ),
     Opcode.MAX_POOL: Kernels(images.max_pool_forward, images.max_pool_backward),
     Opcode.AVERAGE_POOL: Kernels(images.average_pool_forward, images.average_pool_backward),
-    **dict.fromkeys(
-        (Opcode.SOFTMAX_LOG_LOSS, *ELEMENTWISE_LOSSES),
-        Kernels(kernels.loss_forward, kernels.loss_backward),
-    ),
+    Opcode.SOFTMAX_LOG_LOSS: Kernels(narrow.softmax_forward, kernels.loss_backward),
+    **dict.fromkeys(ELEMENTWISE_LOSSES, Kernels(kernels.loss_forward, kernels.loss_backward)),
 }  # fmt: skip
