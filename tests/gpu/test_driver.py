@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sknn import MLPClassifier
-from sknn._kernels.gpu import blas, driver
+from sknn._kernels.gpu import blas, driver, hopper
 from sknn._kernels.gpu.kernels import Epilogue, Matrix
 
 X, Y = np.zeros((10, 2)), np.arange(10) % 2
@@ -139,3 +139,11 @@ def test_no_algorithm(products):
 
 def test_the_structure_of_an_algorithm():
     assert ctypes.sizeof(blas.Heuristic) == 96  # cublasLtMatmulHeuristicResult_t
+
+
+def test_a_driver_without_tiles(monkeypatch):
+    """What needs them is left to cuBLASLt."""
+    old = type("library", (), {})
+    monkeypatch.setattr(hopper.ctypes, "CDLL", lambda name: old)
+    monkeypatch.setattr(hopper, "encoder", hopper.encoder.__wrapped__)
+    assert hopper.load_functions.__wrapped__(0) == {}

@@ -152,8 +152,9 @@ class Driver:
                 self.functions[name] = module.get_function(name)
         rounds = dtype == np.float32 and precision != "float32"
         if rounds and not self.has_tiles and self.device.compute_capability == CAPABILITY:
-            self.functions |= load_functions(self.index)
-            self.has_tiles = True
+            functions = load_functions(self.index)
+            self.functions |= functions
+            self.has_tiles = bool(functions)
 
     # ---- memory ---------------------------------------------------------------------------
 

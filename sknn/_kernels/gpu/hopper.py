@@ -28,7 +28,16 @@ NOT_INTERLEAVED, SWIZZLE_128_BYTES, PROMOTE_TO_256_BYTES, ZEROS_OUTSIDE = 0, 3, 
 
 @cache
 def load_functions(index):
-    """The kernels by name, on one device."""
+    """The kernels by name, on one device; none where NVRTC or the driver is too old for them."""
+    try:
+        encoder()
+        return compile_functions()
+    except (AttributeError, OSError, RuntimeError):
+        return {}
+
+
+def compile_functions():
+    """The kernels by name, on the current device."""
     import cupy
     from cupy_backends.cuda.libs import nvrtc
 
