@@ -8,13 +8,13 @@ import pytest
 
 from sknn._kernels.gpu import kernels, narrow
 from sknn._kernels.gpu.epoch import PROGRESS_DTYPE
-from sknn._kernels.gpu.source import formula, kernel_name
+from sknn._kernels.gpu.source import PLAIN_SGD, formula, kernel_name
 from sknn._kernels.ops import Activation, Opcode, Phase
 
 from .. import reference
 from .simulated import ORDERS, all_source
 from .test_image_kernels import DIRECT, GROUPED, Convolution
-from .test_kernels import Device, run_loss
+from .test_kernels import Device, run_loss, run_update
 from .test_narrow_kernels import Layer, run_with_loss, with_loss
 from .test_norm_kernels import normalised
 from .test_product import ROWS, run_gated
@@ -74,6 +74,11 @@ def narrow_gradients(device):
     return layer.dW.ravel(), (layer.x.T @ layer.dy).ravel()
 
 
+def updated(device):
+    found, expected = run_update(device, np.float64, PLAIN_SGD, 512)
+    return np.append(found[0], found[2]), np.append(expected[0], expected[2])
+
+
 def finished(device, n_steps=15):
     progress, address = device.put(np.zeros(1, PROGRESS_DTYPE))
     ones = device.put(np.ones((n_steps, 40)))[1]
@@ -115,7 +120,8 @@ def gated_product(device):
 
 CHECKS = (
     loss_sum, gradient_sums, sums_of_columns, narrow_outputs, narrow_loss, narrow_gradients,
-    finished, normalised, weight_gradients, without_columns, sparse_gradient, gated_product,
+    updated, finished, normalised, weight_gradients, without_columns, sparse_gradient,
+    gated_product,
 )  # fmt: skip
 
 

@@ -20,6 +20,10 @@ constexpr int AT_ONCE = 4;
 
 // neighbours that are loaded and stored at once
 template<class T> struct alignas(4 * sizeof(T)) Four { T at[4]; };
+template<class T> SKNN_DEVICE Four<T>& four_at(T* p) { return *reinterpret_cast<Four<T>*>(p); }
+template<class T> SKNN_DEVICE const Four<T>& four_at(const T* p) {
+    return *reinterpret_cast<const Four<T>*>(p);
+}
 
 // A captured graph is replayed with the same arguments. What changes between replays lies here.
 struct Progress {

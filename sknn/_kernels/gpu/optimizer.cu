@@ -3,7 +3,8 @@
 
 namespace sknn {
 
-// Parameters that are treated alike, up to `end`; with a factor of 0 they stay as they are.
+// Parameters that are treated alike, up to `end`, a multiple of 4; with a factor of 0 they stay as
+// they are.
 struct Range {
     int64_t end;
     double decay, learning_rate_factor;
@@ -30,48 +31,48 @@ SKNN_DEVICE void prepare(Adam<T>& rule, T rate, double beta_1, double beta_2, do
     rule.epsilon = T(epsilon);
 }
 
-// One step with the gradient (g + decay p) scale; p, g (n,), slots (n_slots, n). Each block
-// writes the sum of its squared parameters before the step, times their decay. A thread has
-// all that it reads under way before it needs any of it.
-template<class Rule, class T> __global__
+// One step with the gradient (g + decay p) scale; p, g (n,), slots (n_slots, n), n a multiple of
+// 4. Each block writes the sum of its squared parameters before the step, times their decay. A
+// thread takes four neighbours, which are in one range, and has all that it reads under way before
+// it needs any of it.
+template<class Rule, class T> __global__ SKNN_RESIDENT(sizeof(T) == 4 ? 5 : 1)
 void update(T* __restrict__ p, const T* __restrict__ g, T* __restrict__ slots,
-            double* penalties, const Range* ranges, const double* rates, const double* scales,
-            const Progress* progress, int64_t step, int64_t n, double c0, double c1,
+            double* __restrict__ penalties, const Range* __restrict__ ranges,
+            const double* __restrict__ rates, const double* __restrict__ scales,
+            const Progress* __restrict__ progress, int64_t step, int64_t n, double c0, double c1,
             double c2) {
-    constexpr int EACH = 4, SLOTS = Rule::n_slots;
-    const int64_t first = int64_t(blockIdx.x) * EACH * blockDim.x + threadIdx.x;
-    T value[EACH] = {}, slope[EACH] = {}, slot[SLOTS + 1][EACH] = {};
+    constexpr int SLOTS = Rule::n_slots;
+    const int64_t own = 4 * (int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
+    const int64_t i = own < n ? own : 0;
+    SKNN_SHARED(double, numbers, 2);    // rate and scale: a chain of loads that few threads wait for
+    Range range = ranges[0];
+    Four<T> value = four_at(p + i), slope = four_at(g + i), slot[SLOTS + 1];
     #pragma unroll
-    for (int k = 0; k < EACH; ++k) {
-        const int64_t i = first + k * blockDim.x;
-        if (i >= n) continue;
-        value[k] = p[i];
-        slope[k] = g[i];
-        #pragma unroll
-        for (int s = 0; s < SLOTS; ++s) slot[s][k] = slots[s * n + i];
-    }
-    const double rate = rates[progress->first_step + step];
-    const T scale = T(scales[progress->first_step + step]);
-    double penalty = 0;
+    for (int s = 0; s < SLOTS; ++s) slot[s] = four_at(slots + s * n + i);
+    if (threadIdx.x < 2)
+        numbers[threadIdx.x] = (threadIdx.x ? scales : rates)[progress->first_step + step];
+    while (i >= range.end) range = *++ranges;
+    __syncthreads();
+    const T scale = T(numbers[1]);
+    Rule rule;
+    prepare(rule, T(numbers[0] * range.learning_rate_factor), c0, c1, c2);
+    double squares = 0;
     #pragma unroll
-    for (int k = 0; k < EACH; ++k) {
-        const int64_t i = first + k * blockDim.x;
-        if (i >= n) continue;
-        const Range* range = ranges;
-        while (i >= range->end) ++range;
-        if (range->learning_rate_factor == 0) continue;
-        Rule rule;
-        prepare(rule, T(rate * range->learning_rate_factor), c0, c1, c2);
-        const T gradient = (slope[k] + T(range->decay) * value[k]) * scale;
-        penalty += range->decay * (double(value[k]) * value[k]);
-        if constexpr (SLOTS == 0) rule(value[k], gradient);
-        else if constexpr (SLOTS == 1) rule(value[k], gradient, slot[0][k]);
-        else rule(value[k], gradient, slot[0][k], slot[1][k]);
-        p[i] = value[k];
-        #pragma unroll
-        for (int s = 0; s < SLOTS; ++s) slots[s * n + i] = slot[s][k];
+    for (int k = 0; k < 4; ++k) {
+        T& v = value.at[k];
+        const T gradient = (slope.at[k] + T(range.decay) * v) * scale;
+        squares += double(v) * v;
+        if constexpr (SLOTS == 0) rule(v, gradient);
+        else if constexpr (SLOTS == 1) rule(v, gradient, slot[0].at[k]);
+        else rule(v, gradient, slot[0].at[k], slot[1].at[k]);
     }
-    penalty = block_sum(penalty);
+    const bool moves = own < n && range.learning_rate_factor != 0;
+    if (moves) {    // no load is to wait for this
+        four_at(p + i) = value;
+        #pragma unroll
+        for (int s = 0; s < SLOTS; ++s) four_at(slots + s * n + i) = slot[s];
+    }
+    const double penalty = block_sum(moves ? range.decay * squares : 0.0);
     if (threadIdx.x == 0) penalties[step * gridDim.x + blockIdx.x] = penalty;
 }
 
