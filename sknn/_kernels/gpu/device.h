@@ -4,12 +4,6 @@
 #include "formulas.h"
 
 #define SKNN_DEVICE __device__ __forceinline__
-// of a kernel: so many blocks, at least, are to share a multiprocessor's registers
-#ifdef __CUDACC__
-#define SKNN_RESIDENT(blocks) __launch_bounds__(256, blocks)
-#else
-#define SKNN_RESIDENT(blocks)
-#endif
 
 namespace sknn {
 
@@ -17,13 +11,6 @@ constexpr int WARP = 32, MOST_THREADS = 256;
 constexpr unsigned ALL_LANES = 0xffffffffu;
 // loads of a thread that are under way together, where it waits for memory
 constexpr int AT_ONCE = 4;
-
-// neighbours that are loaded and stored at once
-template<class T> struct alignas(4 * sizeof(T)) Four { T at[4]; };
-template<class T> SKNN_DEVICE Four<T>& four_at(T* p) { return *reinterpret_cast<Four<T>*>(p); }
-template<class T> SKNN_DEVICE const Four<T>& four_at(const T* p) {
-    return *reinterpret_cast<const Four<T>*>(p);
-}
 
 // A captured graph is replayed with the same arguments. What changes between replays lies here.
 struct Progress {

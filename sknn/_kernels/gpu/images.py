@@ -14,6 +14,7 @@ from sknn._kernels.gpu.kernels import (
     activation_gradient,
     bias_gradient,
     grid,
+    own_activation_gradient,
     sum_columns,
 )
 from sknn._kernels.gpu.source import (
@@ -297,8 +298,7 @@ def conv_backward(run, op):
     The op behind may have made the first. The workspace holds the columns of one part after the
     other, and so dW is made here.
     """
-    if op.activation != Activation.IDENTITY and op.index not in run.gated:
-        activation_gradient(run, op)
+    own_activation_gradient(run, op)
     run.gradient_ready()
     if is_grouped(op):
         grouped_backward(run, op)

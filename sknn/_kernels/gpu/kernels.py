@@ -136,6 +136,12 @@ def activation_gradient(run, op, activation=None, place=0):
     )  # fmt: skip
 
 
+def own_activation_gradient(run, op):
+    """dy = dy activation'(y), unless there is none or the op behind has done that"""
+    if op.activation != Activation.IDENTITY and op.index not in run.gated:
+        activation_gradient(run, op)
+
+
 def column_sums(run, op, segment, place=0):
     """The gradient of a segment, from the sums of blocks."""
     out = run.parameter_gradient(op, segment)
@@ -156,8 +162,7 @@ def sum_columns(run, out, parts, n_parts, n_columns, inner=None):
 
 def dense_backward(run, op):
     """dy = dy activation'(y), unless the op behind has done that, then dx = dy W'"""
-    if op.activation != Activation.IDENTITY and op.index not in run.gated:
-        activation_gradient(run, op)
+    own_activation_gradient(run, op)
     run.gradient_ready()
     if op.x.grad_offset >= 0 and not gated_gradient(run, op):
         dx, dy = run.gradient(op.x), run.gradient(op.y)

@@ -1,16 +1,16 @@
 // Dense layers of few units: products that are limited by reading x, each in one kernel. UNITS is
 // at least the number of units, and a multiple of 4; those beyond it have weights of 0.
-#include "device.h"
+#include "pack.h"
 
 namespace sknn {
 
 // numbers u .. u + 3 of a row of m, zeros behind its end; the row's first is there in any case
-template<class T> SKNN_DEVICE Four<T> four_of(const T* row, int u, int m) {
-    Four<T> four;
+template<class T> SKNN_DEVICE Pack<T, 4> four_of(const T* row, int u, int m) {
+    Pack<T, 4> four;
     #pragma unroll
     for (int e = 0; e < 4; ++e) {
         const T value = row[u + e < m ? u + e : 0];
-        four.at[e] = u + e < m ? value : T(0);
+        four[e] = u + e < m ? value : T(0);
     }
     return four;
 }
@@ -25,8 +25,9 @@ void for_narrow_rows(const T* __restrict__ x, const T* __restrict__ W, const T* 
     static_assert(TURN == MOST_THREADS);
     // fours from one column's weights to the next's, so that those of eight lie in other banks
     constexpr int FOURS = UNITS / 4, PITCH = UNITS == 16 ? 5 : FOURS;
-    constexpr int CHUNK = 40960 / int(PITCH * sizeof(Four<T>)) / TURN * TURN;
-    SKNN_SHARED(Four<T>, weights, CHUNK * PITCH);
+    constexpr int CHUNK = 40960 / int(PITCH * sizeof(Pack<T, 4>)) / TURN * TURN;
+    using Four = Pack<T, 4>;
+    SKNN_SHARED(Four, weights, CHUNK * PITCH);
     SKNN_SHARED(T, biases, UNITS);
     const int width = int(lanes), n_groups = blockDim.x / width;
     const int lane = threadIdx.x & (width - 1), group = threadIdx.x / width;
@@ -50,7 +51,7 @@ void for_narrow_rows(const T* __restrict__ x, const T* __restrict__ W, const T* 
             if (first == begin || k > CHUNK) {
                 const T bias = b[threadIdx.x < m ? threadIdx.x : 0];
                 for (int base = 0; base < size; base += TURN) {     // zeros up to a whole turn
-                    Four<T> four[FOURS];
+                    Pack<T, 4> four[FOURS];
                     #pragma unroll
                     for (int s = 0; s < FOURS; ++s) {
                         const int t = base * FOURS + s * TURN + threadIdx.x;
@@ -74,9 +75,9 @@ void for_narrow_rows(const T* __restrict__ x, const T* __restrict__ W, const T* 
                     const T v = j < size ? value[q] : T(0);
                     #pragma unroll
                     for (int f = 0; f < FOURS; ++f) {
-                        const Four<T> four = weights[j * PITCH + f];
+                        const Pack<T, 4> four = weights[j * PITCH + f];
                         #pragma unroll
-                        for (int e = 0; e < 4; ++e) z[4 * f + e] += v * four.at[e];
+                        for (int e = 0; e < 4; ++e) z[4 * f + e] += v * four[e];
                     }
                 }
                 if (from + EACH * width < size) load(from + EACH * width);
@@ -169,14 +170,16 @@ void narrow_softmax_log_loss(T* p, T* g, double* losses, const T* x, const T* W,
 // each that has an address. A group of threads takes a part, the groups of a block other parts of
 // the same columns.                dx, x = F(..) (n, k), dy (n, m), W (k, m), sums (parts, k),
 //                                  parts (parts, m, k)
-template<int UNITS, class F, class T> __global__ SKNN_RESIDENT(UNITS * sizeof(T) <= 48 ? 4 : 1)
+template<int UNITS, class F, class T> __global__
+__launch_bounds__(MOST_THREADS, UNITS * sizeof(T) <= 48 ? 4 : 1)
 void narrow_gradient(T* __restrict__ dx, const T* __restrict__ x, const T* __restrict__ dy,
                      const T* __restrict__ W, T* __restrict__ sums, T* __restrict__ parts,
                      int64_t n, int64_t k, int64_t m, int64_t ldx, int64_t ldy,
                      int64_t part_rows) {
     constexpr int EACH = 2 * AT_ONCE, FOURS = UNITS / 4;
     constexpr int WIDTH = 2 * WARP, GROUPS = MOST_THREADS / WIDTH;
-    SKNN_SHARED(Four<T>, slopes, GROUPS * EACH * FOURS);
+    using Four = Pack<T, 4>;
+    SKNN_SHARED(Four, slopes, GROUPS * EACH * FOURS);
     SKNN_SHARED(T, values, EACH * MOST_THREADS);    // each its own: registers are few
     const int lane = threadIdx.x % WIDTH, group = threadIdx.x / WIDTH, rows = int(part_rows);
     const unsigned n_strips = unsigned(k + WIDTH - 1) / WIDTH, pitch = unsigned(ldx);
@@ -211,11 +214,11 @@ void narrow_gradient(T* __restrict__ dx, const T* __restrict__ x, const T* __res
             T d = 0;
             #pragma unroll
             for (int f = 0; f < FOURS; ++f) {
-                const Four<T> four = slopes[(group * EACH + q) * FOURS + f];
+                const Pack<T, 4> four = slopes[(group * EACH + q) * FOURS + f];
                 #pragma unroll
                 for (int e = 0; e < 4; ++e) {
-                    d += four.at[e] * weight[4 * f + e];
-                    gradient[4 * f + e] += v * four.at[e];
+                    d += four[e] * weight[4 * f + e];
+                    gradient[4 * f + e] += v * four[e];
                 }
             }
             d = F::gradient(d, v);

@@ -12,10 +12,11 @@ from sknn._kernels.gpu.kernels import (
     WARP,
     Grid,
     Strips,
-    activation_gradient,
     bias_gradient,
+    own_activation_gradient,
     sum_columns,
 )
+from sknn._kernels.gpu.product import GATED
 from sknn._kernels.gpu.source import NARROW_UNITS, THREADS, formula, kernel_name
 from sknn._kernels.ops import Activation, Opcode, Phase
 
@@ -25,8 +26,6 @@ MOST_INPUTS = 2048
 # `narrow_gradient` that a multiprocessor takes
 FULL_ONCE, FULL = 264, 528
 FEWEST_LANES = 8
-# ops whose gradient may be made before their activation, and bias gradient of the sums it left
-GATED = Opcode.DENSE, Opcode.DENSE_CSR
 # columns of a block of `narrow_gradient`, and rows of a part at least
 GRADIENT_LANES, FEWEST_ROWS = 2 * WARP, 4 * ROWS_AT_ONCE
 
@@ -121,8 +120,7 @@ def dense_backward(run, op):
     if not is_narrow(op):
         kernels.dense_backward(run, op)
         return
-    if op.activation != Activation.IDENTITY and op.index not in run.gated:
-        activation_gradient(run, op)
+    own_activation_gradient(run, op)
     before = run.before(op) if op.x.grad_offset >= 0 else None
     if before is not None and before.opcode not in GATED:
         before = None

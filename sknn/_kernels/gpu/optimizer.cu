@@ -1,5 +1,5 @@
 // Optimizers: one step over the flat vector of parameters, and what ends a graph of steps.
-#include "device.h"
+#include "pack.h"
 
 namespace sknn {
 
@@ -35,7 +35,8 @@ SKNN_DEVICE void prepare(Adam<T>& rule, T rate, double beta_1, double beta_2, do
 // 4. Each block writes the sum of its squared parameters before the step, times their decay. A
 // thread takes four neighbours, which are in one range, and has all that it reads under way before
 // it needs any of it.
-template<class Rule, class T> __global__ SKNN_RESIDENT(sizeof(T) == 4 ? 5 : 1)
+template<class Rule, class T> __global__
+__launch_bounds__(MOST_THREADS, sizeof(T) == 4 ? 5 : 1)
 void update(T* __restrict__ p, const T* __restrict__ g, T* __restrict__ slots,
             double* __restrict__ penalties, const Range* __restrict__ ranges,
             const double* __restrict__ rates, const double* __restrict__ scales,
@@ -46,9 +47,9 @@ void update(T* __restrict__ p, const T* __restrict__ g, T* __restrict__ slots,
     const int64_t i = own < n ? own : 0;
     SKNN_SHARED(double, numbers, 2);    // rate and scale: a chain of loads that few threads wait for
     Range range = ranges[0];
-    Four<T> value = four_at(p + i), slope = four_at(g + i), slot[SLOTS + 1];
+    Pack<T, 4> value = load<4>(p + i), slope = load<4>(g + i), slot[SLOTS + 1];
     #pragma unroll
-    for (int s = 0; s < SLOTS; ++s) slot[s] = four_at(slots + s * n + i);
+    for (int s = 0; s < SLOTS; ++s) slot[s] = load<4>(slots + s * n + i);
     if (threadIdx.x < 2)
         numbers[threadIdx.x] = (threadIdx.x ? scales : rates)[progress->first_step + step];
     while (i >= range.end) range = *++ranges;
@@ -59,18 +60,18 @@ void update(T* __restrict__ p, const T* __restrict__ g, T* __restrict__ slots,
     double squares = 0;
     #pragma unroll
     for (int k = 0; k < 4; ++k) {
-        T& v = value.at[k];
-        const T gradient = (slope.at[k] + T(range.decay) * v) * scale;
+        T& v = value[k];
+        const T gradient = (slope[k] + T(range.decay) * v) * scale;
         squares += double(v) * v;
         if constexpr (SLOTS == 0) rule(v, gradient);
-        else if constexpr (SLOTS == 1) rule(v, gradient, slot[0].at[k]);
-        else rule(v, gradient, slot[0].at[k], slot[1].at[k]);
+        else if constexpr (SLOTS == 1) rule(v, gradient, slot[0][k]);
+        else rule(v, gradient, slot[0][k], slot[1][k]);
     }
     const bool moves = own < n && range.learning_rate_factor != 0;
     if (moves) {    // no load is to wait for this
-        four_at(p + i) = value;
+        store(p + i, value);
         #pragma unroll
-        for (int s = 0; s < SLOTS; ++s) four_at(slots + s * n + i) = slot[s];
+        for (int s = 0; s < SLOTS; ++s) store(slots + s * n + i, slot[s]);
     }
     const double penalty = block_sum(moves ? range.decay * squares : 0.0);
     if (threadIdx.x == 0) penalties[step * gridDim.x + blockIdx.x] = penalty;

@@ -8,6 +8,8 @@ from sknn._kernels.ops import Opcode
 
 # rows of a minibatch from which on this is faster than a product and an activation's derivative
 FEWEST_ROWS = 1024
+# ops whose gradient may be made before their activation, and bias gradient of the sums it left
+GATED = Opcode.DENSE, Opcode.DENSE_CSR
 # elements that 16 bytes are
 ALIGNED = 4
 
@@ -23,7 +25,7 @@ def gated_gradient(run, op):
     before = run.before(op)
     if before is None or before.activation not in GATES or op.x.accumulate:
         return False
-    if before.opcode not in (Opcode.DENSE, Opcode.DENSE_CSR) or run.n < FEWEST_ROWS:
+    if before.opcode not in GATED or run.n < FEWEST_ROWS:
         return False
     x, dx, dy, weights = (
         run.value(op.x),
