@@ -169,12 +169,14 @@ def stretches(program, itemsize):
 
 
 def _rows_at_once(program, ops, itemsize, places):
-    operands = [x for op in ops for x in (*op["inputs"], *op["outputs"])]
-    operands = [x for x in operands if x["arena"] == Arena.VALUE]
-    size = sum(
-        sum({int(x[place]): int(x["sample_stride"]) for x in operands if x[place] >= 0}.values())
-        for place in places
-    )
+    operands = np.concatenate([ops["inputs"].ravel(), ops["outputs"].ravel()])
+    operands = operands[operands["arena"] == Arena.VALUE]
+    size = 0
+    for place in places:
+        used = operands[operands[place] >= 0]
+        size += sum(
+            dict(zip(used[place].tolist(), used["sample_stride"].tolist(), strict=True)).values()
+        )
     own = ops["segments"][ops["segments"] >= 0]
     parameters = (program.segments["rows"] * program.segments["columns"])[own].sum()
     size = max(1, size)  # before a sync op at the start of a program are no ops

@@ -14,6 +14,8 @@ kernels = variant.load("kernels")
 # beyond a tile, a panel, and what is packed at once; and none of their multiples
 SIZES = [1, 2, 3, 5, 13, 14, 15, 16, 17, 29, 32, 33, 64, 100, 193, 200, 385]
 WIDE = [(3, 2049, 40), (40, 3, 2049), (2049, 5, 7), (30, 1100, 400), (17, 520, 193)]
+# dot products
+NARROW = st.tuples(st.integers(1, 40), st.integers(1, 2), st.integers(30, 150))
 
 
 def factor(memory, rows, columns, by_columns, gap, rng, dtype):
@@ -52,7 +54,7 @@ def test_any_shape(dtype, n, m, k, a_by_columns, b_by_columns, accumulate, gap):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @given(
-    shape=st.sampled_from(WIDE) | st.tuples(*[st.sampled_from(SIZES)] * 3),
+    shape=st.sampled_from(WIDE) | st.tuples(*[st.sampled_from(SIZES)] * 3) | NARROW,
     rectify=st.booleans(),
     gated=st.booleans(),
     gap=st.sampled_from([0, 1, 16]),
@@ -84,11 +86,29 @@ def test_large_shapes(dtype, n, m, k, a_by_columns, b_by_columns):
     check(n, m, k, a_by_columns, b_by_columns, True, 0, dtype)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(shape=NARROW, b_by_columns=st.booleans(), gap=st.sampled_from([0, 1, 16]))
+def test_a_row_is_the_same_among_others(dtype, shape, b_by_columns, gap):
+    """So that results do not depend on how threads share the rows; BLAS promises nothing."""
+    if variant.chosen() not in ("v3", "v4"):
+        pytest.skip("products are those of BLAS")
+    (n, m, k), memory, rng = shape, GuardedMemory(), np.random.default_rng(0)
+    a, _ = factor(memory, n, k, False, gap, rng, dtype)
+    b, _ = factor(memory, k, m, b_by_columns, gap, rng, dtype)
+    together, alone = np.empty((n, m), dtype), np.empty((n, m), dtype)
+    kernels.multiply(together, a, b)
+    for i in range(n):
+        kernels.multiply(alone[i : i + 1], a[i : i + 1], b)
+    memory.check()
+    np.testing.assert_array_equal(together, alone)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e38])
-def test_what_is_not_finite_stays_in_its_row(value):
-    a, b = np.ones((20, 30), np.float32), np.ones((30, 10), np.float32)
+@pytest.mark.parametrize("k, m", [(30, 10), (70, 1), (70, 2)])
+def test_what_is_not_finite_stays_in_its_row(value, k, m):
+    a, b = np.ones((20, k), np.float32), np.ones((k, m), np.float32)
     a[3, 7] = value
-    c = np.empty((20, 10), np.float32)
+    c = np.empty((20, m), np.float32)
     kernels.multiply(c, a, b)
     with np.errstate(over="ignore", invalid="ignore"):
         np.testing.assert_array_equal(c, a @ b)
