@@ -110,14 +110,21 @@ template<class T> inline void store_lanes(T* x, VectorOf<T> v, ptrdiff_t n) {
     if (FREE_MASKS || n < Vector<T>::lanes) store(x, v, n);
     else store(x, v);
 }
+// b where they have no order
+template<class T> inline VectorOf<T> largest(VectorOf<T> a, VectorOf<T> b) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return (VectorOf<T>)_mm512_max_ps((__m512)a, (__m512)b);
+    else return (VectorOf<T>)_mm512_max_pd((__m512d)a, (__m512d)b);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return (VectorOf<T>)_mm256_max_ps((__m256)a, (__m256)b);
+    else return (VectorOf<T>)_mm256_max_pd((__m256d)a, (__m256d)b);
+#else
+    return a > b ? a : b;
+#endif
+}
 // NaN stays
 template<class T> inline VectorOf<T> rectify(VectorOf<T> v) {
-#if defined(__AVX512F__)    // of two that have no order, the second is the larger
-    if constexpr (sizeof(T) == 4) return (VectorOf<T>)_mm512_max_ps(__m512{}, (__m512)v);
-    else return (VectorOf<T>)_mm512_max_pd(__m512d{}, (__m512d)v);
-#else
-    return v < T(0) ? VectorOf<T>{} : v;
-#endif
+    return largest<T>(VectorOf<T>{}, v);
 }
 
 // To the next row, with an address that the compiler does not know ahead: it would keep those of
@@ -366,8 +373,8 @@ void direct_product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, pt
     }
 }
 
-// Of LANES vectors, the sum of each: pairs are added half by half, quarter by quarter, ...
-template<class T> inline VectorOf<T> sums_of(VectorOf<T>* row) {
+// Of LANES vectors, f(..., f(v[0], v[1])) of each: halves first, then quarters, ...
+template<class T, class F> inline VectorOf<T> reduce_each(VectorOf<T>* v, F f) {
     constexpr int LANES = Vector<T>::lanes;
     typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Index;
     typedef Index Indices __attribute__((vector_size(VECTOR_BYTES)));
@@ -381,10 +388,13 @@ template<class T> inline VectorOf<T> sums_of(VectorOf<T>* row) {
         }
 #pragma GCC unroll 16
         for (int i = 0; i < half; ++i)
-            row[i] = __builtin_shuffle(row[i], row[i + half], low)
-                     + __builtin_shuffle(row[i], row[i + half], high);
+            v[i] = f(__builtin_shuffle(v[i], v[i + half], low),
+                     __builtin_shuffle(v[i], v[i + half], high));
     }
-    return row[0];
+    return v[0];
+}
+template<class T> inline VectorOf<T> sums_of(VectorOf<T>* v) {
+    return reduce_each<T>(v, [](VectorOf<T> a, VectorOf<T> b) { return a + b; });
 }
 
 // c = a b for COLUMNS columns, as dot products: vectors run along the sums, which stay in

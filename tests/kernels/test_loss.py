@@ -10,6 +10,8 @@ from sknn.layers import Dense, sequential
 
 from .. import reference
 
+ELEMENTWISE = [loss for loss in losses.LOSSES if loss is not losses.SOFTMAX_LOG_LOSS]
+
 
 def loss_of(loss, z, y, dtype):
     """The loss of one row by the executor; the identity makes its outputs of z."""
@@ -61,3 +63,28 @@ def test_long_rows(loss, m, dtype, limit):
     _, expected = getattr(reference, name)(z[None].astype(float), y)
     factor = 1 / m if loss.averaged else 1
     assert loss_of(loss, z, y, dtype) == pytest.approx(factor * expected[0], rel=limit)
+
+
+@pytest.mark.parametrize("dtype, limit", [(np.float32, 1e-5), (np.float64, 1e-12)])
+@pytest.mark.parametrize("loss", ELEMENTWISE, ids=lambda loss: loss.opcode.name.lower())
+@pytest.mark.parametrize("n", [1, 3, 15, 16, 17, 511, 512, 513, 1100])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_one_column(loss, n, dtype, limit, weighted):
+    """More rows than vectors have elements, and than the buffer in which losses are made."""
+    rng = np.random.default_rng(n)
+    z, y = rng.normal(size=(n, 1)).astype(dtype), rng.integers(0, 2, (n, 1)).astype(dtype)
+    weights = rng.uniform(0.5, 2, n) if weighted else None
+    program = lower_for_cpu(sequential((1,), (Dense(1),), loss), False)
+    vector = np.zeros(program.n_parameters, dtype)
+    program.views(vector)[0][...] = 1
+    run = executor.Executor(program, dtype=dtype, capacity=n, n_threads=1)
+    run.bind(z, y, weights)
+    gradient = np.zeros_like(vector)
+    found = run.evaluate(vector, gradient, np.arange(n))
+    p, losses_of_rows = getattr(reference, loss.opcode.name.lower())(z.astype(float), y)
+    factors = np.ones(n) if weights is None else weights
+    assert found == pytest.approx(factors @ losses_of_rows, rel=limit)
+    slopes = factors * (p - y)[:, 0]
+    expected = [slopes @ z[:, 0], slopes.sum()]
+    found = [float(part.item()) for part in program.views(gradient)]
+    np.testing.assert_allclose(found, expected, atol=limit * n)

@@ -22,17 +22,17 @@ constexpr ptrdiff_t FEW = 4;
 // under way at once that the processor would wait for memory.
 constexpr ptrdiff_t LINE = 64, FETCH_AHEAD = 2048;
 
-// n < LANES elements of v, and after them `fill`: lanes that hold just anything may hold
+// n < N elements of v, and after them `fill`: lanes that hold just anything may hold
 // subnormal numbers, which take a hundred times as long
-template<class T> SKNN_FN void load_rest(T* lane, const T* v, ptrdiff_t n, T fill) {
+template<class T, int N> SKNN_FN void load_rest(T (&lane)[N], const T* v, ptrdiff_t n, T fill) {
     const int rest = static_cast<int>(n);
     #pragma omp simd
-    for (int k = 0; k < LANES; ++k) lane[k] = k < rest ? v[k] : fill;
+    for (int k = 0; k < N; ++k) lane[k] = k < rest ? v[k] : fill;
 }
-template<class T> SKNN_FN void store_rest(T* v, const T* lane, ptrdiff_t n) {
+template<class T, int N> SKNN_FN void store_rest(T* v, const T (&lane)[N], ptrdiff_t n) {
     const int rest = static_cast<int>(n);
     #pragma omp simd
-    for (int k = 0; k < LANES; ++k)
+    for (int k = 0; k < N; ++k)
         if (k < rest) v[k] = lane[k];
 }
 
@@ -119,10 +119,23 @@ template<class F> Activation activation() {
 
 // ---- losses -------------------------------------------------------------------------------
 
+// Elements of a row, or rows of one column, that a loss takes at once.
+constexpr ptrdiff_t AT_ONCE = 512;
+
 // p = link(p)                       p (n, m)
 template<class L, class T> SKNN_LOOP
 void link(T* p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
-    for (ptrdiff_t i = 0; i < n; ++i, p += ld) map(p, m, [](T z) { return L::link(z); });
+    if (m > 1) {
+        for (ptrdiff_t i = 0; i < n; ++i, p += ld) map(p, m, [](T z) { return L::link(z); });
+        return;
+    }
+    T column[AT_ONCE];
+    for (ptrdiff_t i = 0; i < n; i += AT_ONCE, p += AT_ONCE * ld) {
+        const ptrdiff_t rows = n - i < AT_ONCE ? n - i : AT_ONCE;
+        for (ptrdiff_t r = 0; r < rows; ++r) column[r] = p[r * ld];
+        map(column, rows, [](T z) { return L::link(z); });
+        for (ptrdiff_t r = 0; r < rows; ++r) p[r * ld] = column[r];
+    }
 }
 
 template<class T> SKNN_FN double sum_of(const T* v, ptrdiff_t n) {
@@ -145,15 +158,28 @@ template<class L, class T> SKNN_LOOP
 void row_loss(double* __restrict loss, const T* __restrict p, const void* y,
               const int64_t* samples, const double* weights, double factor, ptrdiff_t n,
               ptrdiff_t m, ptrdiff_t ld) {
-    constexpr ptrdiff_t SIZE = 512;     // of a row at once
-    T values[SIZE];
+    const T* targets = static_cast<const T*>(y);
+    const auto value = [](T t, T q) { return L::value(t, q); };
+    T values[AT_ONCE];
+    if (m == 1) {
+        T column[AT_ONCE];
+        for (ptrdiff_t i = 0; i < n; i += AT_ONCE, p += AT_ONCE * ld) {
+            const ptrdiff_t rows = n - i < AT_ONCE ? n - i : AT_ONCE;
+            for (ptrdiff_t r = 0; r < rows; ++r) column[r] = p[r * ld];
+            for (ptrdiff_t r = 0; r < rows; ++r) values[r] = targets[samples[i + r]];
+            map(values, values, column, rows, value);
+            for (ptrdiff_t r = 0; r < rows; ++r)
+                loss[i + r] = factor * values[r] * (weights ? weights[samples[i + r]] : 1.0);
+        }
+        return;
+    }
     for (ptrdiff_t i = 0; i < n; ++i, p += ld) {
-        const T* target = static_cast<const T*>(y) + samples[i] * m;
+        const T* target = targets + samples[i] * m;
         double sum = 0;
-        for (ptrdiff_t j = 0; j < m && m < FEW; ++j) sum += L::value(target[j], p[j]);
-        for (ptrdiff_t j = 0; j < m && m >= FEW; j += SIZE) {
-            const ptrdiff_t width = m - j < SIZE ? m - j : SIZE;
-            map(values, target + j, p + j, width, [](T t, T q) { return L::value(t, q); });
+        for (ptrdiff_t j = 0; j < m && m < FEW; ++j) sum += value(target[j], p[j]);
+        for (ptrdiff_t j = 0; j < m && m >= FEW; j += AT_ONCE) {
+            const ptrdiff_t width = m - j < AT_ONCE ? m - j : AT_ONCE;
+            map(values, target + j, p + j, width, value);
             sum += sum_of(values, width);
         }
         loss[i] = factor * sum * (weights ? weights[samples[i]] : 1.0);
@@ -165,8 +191,14 @@ template<class L, class T> SKNN_LOOP
 void loss_gradient(T* __restrict g, const T* __restrict p, const void* y,
                    const int64_t* samples, const double* weights, ptrdiff_t n, ptrdiff_t m,
                    ptrdiff_t ldg, ptrdiff_t ldp) {
+    const T* targets = static_cast<const T*>(y);
+    if (m == 1 && !weights) {
+        for (ptrdiff_t i = 0; i < n; ++i)
+            g[i * ldg] = L::gradient(targets[samples[i]], p[i * ldp]);
+        return;
+    }
     for (ptrdiff_t i = 0; i < n; ++i, g += ldg, p += ldp) {
-        const T* target = static_cast<const T*>(y) + samples[i] * m;
+        const T* target = targets + samples[i] * m;
         T weight = weights ? T(weights[samples[i]]) : T(1);
         for (ptrdiff_t j = 0; j < m; ++j) g[j] = L::gradient(target[j], p[j]) * weight;
     }
@@ -207,39 +239,52 @@ void softmax_narrow(T* p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
     }
 }
 
-// p = softmax(p), row by row        p (n, m)
+// p = softmax(p)                    p (n, m): some rows at once, whose largest elements and sums
+// are reduced together
 template<class T> SKNN_LOOP
 void softmax(T* __restrict p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
     if (HAVE_TILES && n >= FEW && m <= LANES) return softmax_narrow(p, n, m, ld);
-    const auto larger = [](T a, T b) { return a > b ? a : b; };
-    const ptrdiff_t whole = m / LANES * LANES;
-    for (ptrdiff_t i = 0; i < n; ++i, p += ld) {
-        alignas(64) T lane[LANES], rest[LANES];
-        load_rest(rest, p + whole, m - whole, -Limits<T>::infinity);
-        #pragma omp simd
-        for (int k = 0; k < LANES; ++k) lane[k] = rest[k];
-        for (ptrdiff_t j = 0; j < whole; j += LANES) {
-            #pragma omp simd
-            for (int k = 0; k < LANES; ++k) lane[k] = larger(p[j + k], lane[k]);
+    constexpr int ROWS = Vector<T>::lanes;
+    const ptrdiff_t whole = m / ROWS * ROWS, tail = m - whole;
+    for (ptrdiff_t i = 0; i < n; i += ROWS, p += ROWS * ld) {
+        const ptrdiff_t n_rows = n - i < ROWS ? n - i : ROWS;
+        alignas(64) T rest[ROWS][ROWS], most[ROWS], scale[ROWS];
+        VectorOf<T> each[ROWS]{};
+        for (ptrdiff_t r = 0; r < n_rows; ++r) {
+            const T* row = p + r * ld;
+            VectorOf<T> v = VectorOf<T>{} - Limits<T>::infinity;
+            if (tail) {
+                load_rest(rest[r], row + whole, tail, -Limits<T>::infinity);
+                v = load(rest[r]);
+            }
+            for (ptrdiff_t j = 0; j < whole; j += ROWS) v = largest<T>(load(row + j), v);
+            each[r] = v;
         }
-        const T largest = reduce_lanes(lane, larger);
-        #pragma omp simd
-        for (int k = 0; k < LANES; ++k) lane[k] = rest[k] = exp(rest[k] - largest);
-        for (ptrdiff_t j = 0; j < whole; j += LANES) {
-            #pragma omp simd
-            for (int k = 0; k < LANES; ++k) {
-                p[j + k] = exp(p[j + k] - largest);
-                lane[k] += p[j + k];
+        store(most, reduce_each<T>(each, largest<T>));
+        for (ptrdiff_t r = 0; r < n_rows; ++r) {
+            T* row = p + r * ld;
+            VectorOf<T> sum{};
+            if (tail) {
+                #pragma omp simd
+                for (int k = 0; k < ROWS; ++k) rest[r][k] = exp(rest[r][k] - most[r]);
+                sum = load(rest[r]);
+            }
+            for (ptrdiff_t j = 0; j < whole; j += ROWS) {
+                #pragma omp simd
+                for (int k = 0; k < ROWS; ++k) row[j + k] = exp(row[j + k] - most[r]);
+                sum += load(row + j);
+            }
+            each[r] = sum;
+        }
+        store(scale, T(1) / sums_of<T>(each));
+        for (ptrdiff_t r = 0; r < n_rows; ++r) {
+            T* row = p + r * ld;
+            for (ptrdiff_t j = 0; j < whole; j += ROWS) store(row + j, load(row + j) * scale[r]);
+            if (tail) {
+                store(rest[r], load(rest[r]) * scale[r]);
+                store_rest(row + whole, rest[r], tail);
             }
         }
-        const T scale = T(1) / reduce_lanes(lane, [](T a, T b) { return a + b; });
-        for (ptrdiff_t j = 0; j < whole; j += LANES) {
-            #pragma omp simd
-            for (int k = 0; k < LANES; ++k) p[j + k] *= scale;
-        }
-        #pragma omp simd
-        for (int k = 0; k < LANES; ++k) rest[k] *= scale;
-        store_rest(p + whole, rest, m - whole);
     }
 }
 
