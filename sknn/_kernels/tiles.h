@@ -238,33 +238,35 @@ template<class T> Strip<T> choose_strip(ptrdiff_t rows) {
     return strip_of<T>(rows, std::make_integer_sequence<int, TILE_ROWS>());
 }
 
-// out = in', or added to it         in (n, m) of at most LANES rows and columns, in registers:
-// at each step pairs of rows swap the halves, quarters, ... of their parts
+// Every second part of a, each `half` elements long, changes places with the part of b before it.
+template<class T> inline __attribute__((always_inline))
+void swap_parts(VectorOf<T>& a, VectorOf<T>& b, int half) {
+    constexpr int LANES = Vector<T>::lanes;
+    typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Index;
+    Index __attribute__((vector_size(VECTOR_BYTES))) first{}, second{};
+#pragma GCC unroll 16
+    for (int j = 0; j < LANES; ++j) {
+        first[j] = j & half ? LANES + j - half : j;
+        second[j] = j & half ? LANES + j : j + half;
+    }
+    const VectorOf<T> before = a;
+    a = __builtin_shuffle(before, b, first);
+    b = __builtin_shuffle(before, b, second);
+}
+
+// out = in', or added to it         in (n, m) of at most LANES rows and columns, in registers
 template<class T> __attribute__((noinline))
 void transpose(T* __restrict out, ptrdiff_t ldo, const T* __restrict in, ptrdiff_t ldi,
                ptrdiff_t n, ptrdiff_t m, bool accumulate) {
     constexpr int LANES = Vector<T>::lanes;
-    typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Index;
-    typedef Index Indices __attribute__((vector_size(VECTOR_BYTES)));
     VectorOf<T> row[LANES];
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; ++i) row[i] = i < n ? load(in + i * ldi, m) : VectorOf<T>{};
 #pragma GCC unroll 4
-    for (int half = 1; half < LANES; half *= 2) {
-        Indices low{}, high{};
-#pragma GCC unroll 16
-        for (int j = 0; j < LANES; ++j) {
-            low[j] = j & half ? LANES + j - half : j;
-            high[j] = j & half ? LANES + j : j + half;
-        }
+    for (int half = 1; half < LANES; half *= 2)
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i)
-            if (!(i & half)) {
-                VectorOf<T> a = row[i], b = row[i + half];
-                row[i] = __builtin_shuffle(a, b, low);
-                row[i + half] = __builtin_shuffle(a, b, high);
-            }
-    }
+            if (!(i & half)) swap_parts<T>(row[i], row[i + half], half);
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; ++i)
         if (i < m) {
@@ -375,22 +377,13 @@ void direct_product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, pt
 
 // Of LANES vectors, f(..., f(v[0], v[1])) of each: halves first, then quarters, ...
 template<class T, class F> inline VectorOf<T> reduce_each(VectorOf<T>* v, F f) {
-    constexpr int LANES = Vector<T>::lanes;
-    typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Index;
-    typedef Index Indices __attribute__((vector_size(VECTOR_BYTES)));
 #pragma GCC unroll 4
-    for (int half = LANES / 2; half > 0; half /= 2) {
-        Indices low{}, high{};
+    for (int half = Vector<T>::lanes / 2; half > 0; half /= 2)
 #pragma GCC unroll 16
-        for (int j = 0; j < LANES; ++j) {
-            low[j] = j & half ? LANES + j - half : j;
-            high[j] = j & half ? LANES + j : j + half;
+        for (int i = 0; i < half; ++i) {
+            swap_parts<T>(v[i], v[i + half], half);
+            v[i] = f(v[i], v[i + half]);
         }
-#pragma GCC unroll 16
-        for (int i = 0; i < half; ++i)
-            v[i] = f(__builtin_shuffle(v[i], v[i + half], low),
-                     __builtin_shuffle(v[i], v[i + half], high));
-    }
     return v[0];
 }
 template<class T> inline VectorOf<T> sums_of(VectorOf<T>* v) {
