@@ -23,6 +23,15 @@
 #define __grid_constant__
 #define __launch_bounds__(threads, blocks)
 #define SKNN_SIMULATED
+#ifdef __SANITIZE_THREAD__      // it takes fibers for threads
+extern "C" {
+void *__tsan_create_fiber(unsigned), *__tsan_get_current_fiber();
+void __tsan_destroy_fiber(void*), __tsan_switch_to_fiber(void*, unsigned);
+void __tsan_acquire(void*), __tsan_release(void*);
+void AnnotateIgnoreReadsBegin(const char*, int), AnnotateIgnoreReadsEnd(const char*, int);
+void AnnotateIgnoreWritesBegin(const char*, int), AnnotateIgnoreWritesEnd(const char*, int);
+}
+#endif
 #define SKNN_SHARED(T, name, n)              \
     static T name[n];                        \
     static long long name##_block = -1;      \
@@ -35,6 +44,22 @@ static Index threadIdx, blockIdx, blockDim, gridDim;
 
 namespace simulated {
 
+// What a sanitizer of races has to know: what came before a `tell` of a place comes before what
+// follows a `hear` of it, and the simulation's own accesses are unseen. Turns and shuffles order
+// nothing, as on a device.
+#ifdef __SANITIZE_THREAD__
+inline void tell(void* place) { __tsan_release(place); }
+inline void hear(void* place) { __tsan_acquire(place); }
+struct Unseen {
+    Unseen() { AnnotateIgnoreReadsBegin("", 0), AnnotateIgnoreWritesBegin("", 0); }
+    ~Unseen() { AnnotateIgnoreReadsEnd("", 0), AnnotateIgnoreWritesEnd("", 0); }
+};
+#else
+inline void tell(void*) {}
+inline void hear(void*) {}
+struct Unseen { Unseen() {} };
+#endif
+
 enum State { READY, AT_BARRIER, AT_SHUFFLE, DONE };
 enum Order { UP, DOWN, SHUFFLED };
 constexpr size_t STACK = 64 << 10;
@@ -44,17 +69,21 @@ struct Context {
     ucontext_t start;
     jmp_buf place;
     bool begun = false;
+    void* sanitized = nullptr;
 };
 // lives on from block to block
 struct Fiber {
     Context context;
     State state = DONE;
     char* stack = nullptr;
+    int barriers = 0;
 };
 
 static std::vector<Fiber> fibers(MAX_THREADS);
 static Context scheduler;
 static int current;
+// places of `tell`; barriers take turns, since some threads reach the next before all left this
+static char block_begin, block_end, barrier[2];
 static Order order = UP;
 static bool stuck;
 static long long block_number = 0;
@@ -70,6 +99,7 @@ inline uint64_t random_number() {
 
 // once for each block, by the first thread that comes
 inline void poison(void* memory, size_t n, long long& seen) {
+    const Unseen unseen;
     if (seen == block_number) return;
     seen = block_number;
     memset(memory, 0xff, n);
@@ -79,7 +109,10 @@ inline void poison(void* memory, size_t n, long long& seen) {
 __attribute__((noinline)) inline void switch_to(Context& from, Context& to) {
     const bool begun = to.begun;
     to.begun = true;
-#ifdef __SANITIZE_ADDRESS__
+#ifdef __SANITIZE_THREAD__
+    __tsan_switch_to_fiber(to.sanitized, 1);
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     swapcontext(&from.start, &to.start);
 #else
     if (_setjmp(from.place)) return;
@@ -89,11 +122,16 @@ __attribute__((noinline)) inline void switch_to(Context& from, Context& to) {
 }
 
 inline void wait(State state) {
+    const Unseen unseen;
     const int me = current;
-    fibers[me].state = state;
-    switch_to(fibers[me].context, scheduler);
+    Fiber& fiber = fibers[me];
+    char* place = state == AT_BARRIER ? &barrier[fiber.barriers++ % 2] : nullptr;
+    if (place) tell(place);
+    fiber.state = state;
+    switch_to(fiber.context, scheduler);
     current = me;
     threadIdx.x = me;
+    if (place) hear(place);
 }
 
 // of each thread, groups of what goes on beside it and is done as late as it lets it
@@ -106,6 +144,7 @@ inline void dawdle() {
 }
 
 template<class T> T exchange(T v, int source) {
+    const Unseen unseen;
     uint64_t bits = 0;
     memcpy(&bits, &v, sizeof v);
     exchanged[current] = bits;
@@ -117,6 +156,7 @@ template<class T> T exchange(T v, int source) {
 
 // a bit for each thread of the warp whose value is not 0
 inline unsigned ballot(bool v) {
+    const Unseen unseen;
     unsigned bits = 0;
     exchanged[current] = v;
     wait(AT_SHUFFLE);
@@ -127,7 +167,9 @@ inline unsigned ballot(bool v) {
 
 inline void run_fiber() {
     for (;;) {
+        hear(&block_begin);
         body();
+        tell(&block_end);
         wait(DONE);
     }
 }
@@ -141,6 +183,10 @@ inline void restart(Fiber& fiber) {
     start.uc_link = &scheduler.start;
     makecontext(&start, run_fiber, 0);
     fiber.context.begun = false;
+#ifdef __SANITIZE_THREAD__
+    if (fiber.context.sanitized) __tsan_destroy_fiber(fiber.context.sanitized);
+    fiber.context.sanitized = __tsan_create_fiber(0);
+#endif
 }
 
 inline void put_in_order(std::vector<int>& turns) {
@@ -170,6 +216,11 @@ inline bool release_warps(int n) {
 
 // false if threads wait for each other forever
 inline bool run_block(int n) {
+    const Unseen unseen;
+#ifdef __SANITIZE_THREAD__
+    scheduler.sanitized = __tsan_get_current_fiber();
+#endif
+    tell(&block_begin);
     std::vector<int> turns(n);
     ++block_number;
     stuck = false;
@@ -179,6 +230,7 @@ inline bool run_block(int n) {
         if (!fiber.stack) fiber.stack = static_cast<char*>(malloc(STACK));
         if (fiber.state != DONE || !fiber.context.begun) restart(fiber);
         fiber.state = READY;
+        fiber.barriers = 0;
         begun[i].clear();
     }
     for (int& turns : turns_of_warp) turns = order == SHUFFLED ? int(random_number() % 32) : 0;
@@ -199,7 +251,10 @@ inline bool run_block(int n) {
         }
         if (stuck) return false;
         if (ready > 0) continue;
-        if (done == n) return true;
+        if (done == n) {
+            hear(&block_end);
+            return true;
+        }
         if (done + waiting < n || done > 0) return false;
         for (int i = 0; i < n; ++i) fibers[i].state = READY;
     }
@@ -283,12 +338,17 @@ struct Arrival {
     int announced;
     int16_t phase, place;   // 8 bytes in all, as the hardware's
     void begin() {
+        const simulated::Unseen unseen;
         static int begun = 0;
         *this = {0, 0, int16_t(begun++ % 8)};
         under_way[place].clear();
     }
-    void announce(int n_bytes) { announced += n_bytes; }
+    void announce(int n_bytes) {
+        const simulated::Unseen unseen;
+        announced += n_bytes;
+    }
     void wait(int wanted) {
+        const simulated::Unseen unseen;
         simulated::stuck |= place < 0;  // not begun
         for (int k = 0; phase == wanted && !simulated::stuck; ++k) {
             const bool come = announced > 0;
@@ -307,6 +367,7 @@ struct Arrival {
 };
 
 inline void copy_tile(Chunk* to, const TileMap& map, int row, int column, Arrival& arrival) {
+    const simulated::Unseen unseen;
     under_way[arrival.place].push_back({to, reinterpret_cast<const Tiles*>(&map), row, column});
 }
 

@@ -65,7 +65,8 @@ void for_narrow_rows(const T* __restrict__ x, const T* __restrict__ W, const T* 
                         weights[t / FOURS * PITCH + t % FOURS] = four[s];
                     }
                 }
-                if (threadIdx.x < UNITS) biases[threadIdx.x] = threadIdx.x < m ? bias : T(0);
+                if (first == begin && start == 0 && threadIdx.x < UNITS)
+                    biases[threadIdx.x] = threadIdx.x < m ? bias : T(0);
                 __syncthreads();
             }
             for (int from = lane; from < size; from += EACH * width) {
