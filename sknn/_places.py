@@ -1,6 +1,7 @@
 """Where values and their gradients lie, and how many rows are taken at once."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -141,6 +142,7 @@ class _Gradients:
         return any(self.needed[other] <= row < i for row in self.changed[one])
 
 
+@lru_cache(maxsize=64)
 def stretches(program, itemsize):
     """The rows between sync ops, and how many rows of a minibatch a thread takes through them.
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sknn import _places
+from sknn._kernels.cpu import executor
 from sknn._kernels.ops import Opcode
 
 from .cases import TOLERANCE, as_dtype, make_executor, network_cases, poisoned
@@ -32,6 +33,7 @@ def test_chunks(memory, monkeypatch, case, dtype, n_threads):
     for n in (2, 11):
         expected_loss, expected = gradient_of(memory, case, dtype, n, n_threads)
         with monkeypatch.context() as patch:
+            patch.setattr(executor, "stretches", _places.stretches.__wrapped__)
             patch.setattr(_places, "CACHE_BYTES", 1)
             patch.setattr(_places, "ELEMENTS_PER_PARAMETER", 0)
             loss, gradient = gradient_of(memory, case, dtype, n, n_threads)
