@@ -270,6 +270,7 @@ void softmax(T* __restrict p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
                 sum = load(rest[r]);
             }
             for (ptrdiff_t j = 0; j < whole; j += ROWS) {
+                __builtin_prefetch(row + j + ROWS * ld);    // of the next block
                 #pragma omp simd
                 for (int k = 0; k < ROWS; ++k) row[j + k] = exp(row[j + k] - most[r]);
                 sum += load(row + j);
