@@ -348,8 +348,8 @@ void direct_product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, pt
         for (ptrdiff_t part = 0; part < parts; ++part) {
             const ptrdiff_t begin = k * part / parts, depth = k * (part + 1) / parts - begin;
             const Factor<T> rest{b.at(begin, first + whole), b.row, b.column};
-            if (b.column == 1) pack(packed, rest, depth, columns - whole);
-            else pack_transposed(packed, rest, depth, columns - whole);
+            if (b.column != 1) pack_transposed(packed, rest, depth, columns);
+            else if (whole < columns) pack(packed, rest, depth, columns - whole);
             const bool is_last = part + 1 == parts;
             for (ptrdiff_t i = 0, rows, block = 0; block < blocks; i += rows, ++block) {
                 rows = n / blocks + (block < n % blocks);
@@ -368,8 +368,9 @@ void direct_product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, pt
                     strip(depth, block_a, b.at(begin, first), b.row, WIDTH, out, ldc, whole,
                           accumulate || part > 0, here);
                 here.advance(whole);
-                strip(depth, block_a, packed, WIDTH, WIDTH * depth, out + whole, ldc,
-                      columns - whole, accumulate || part > 0, here);
+                if (whole < columns)
+                    strip(depth, block_a, packed, WIDTH, WIDTH * depth, out + whole, ldc,
+                          columns - whole, accumulate || part > 0, here);
             }
         }
     }

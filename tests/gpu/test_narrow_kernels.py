@@ -10,7 +10,7 @@ from sknn._kernels.gpu.kernels import Matrix
 from sknn._kernels.ops import Activation, Opcode, Phase
 
 from .. import reference
-from .test_kernels import TOLERANCE, Device, each_dtype, each_order, numbers
+from .test_kernels import TOLERANCE, Device, check_strips, each_dtype, each_order, numbers
 
 pytestmark = pytest.mark.usefixtures("compiler")
 # rows, inputs, units
@@ -239,12 +239,7 @@ def test_infinity_and_not_a_number_stay_in_their_rows():
 
 @pytest.mark.parametrize("k", [1, 64, 100, 512, 2048])
 def test_shapes(k):
-    """They take all rows and columns, in no more parts than there is room for."""
-    for n in (1, 3, 64, 1000, 1024, 65536, 800_000):
-        shape = narrow.gradient_shape(n, k)
-        assert shape.lanes * (shape.strips - 1) < k <= shape.lanes * shape.strips
-        assert shape.rows * (shape.parts - 1) < n <= shape.rows * shape.parts
-        assert shape.parts <= kernels.sum_blocks(n)
+    check_strips(narrow.gradient_shape, k)
 
 
 def test_which_are_narrow():

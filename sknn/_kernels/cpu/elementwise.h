@@ -63,15 +63,6 @@ template<class T, class F> SKNN_FN void map(T* v, ptrdiff_t n, F f) {
     map(v, v, v, n, [=](T x, T) { return f(x); });
 }
 
-// f(v[0], f(v[1], ...)), in halves, which are left in v
-template<int N, class T, class F> SKNN_FN T reduce_lanes(T (&v)[N], F f) {
-    for (int half = N / 2; half > 0; half /= 2) {
-        #pragma omp simd
-        for (int k = 0; k < half; ++k) v[k] = f(v[k], v[k + half]);
-    }
-    return v[0];
-}
-
 // ---- activations --------------------------------------------------------------------------
 
 // y = F(y + b)                      y (n, m), b (m,)
@@ -147,7 +138,11 @@ template<class T> SKNN_FN double sum_of(const T* v, ptrdiff_t n) {
             #pragma omp simd
             for (int k = 0; k < LANES; ++k) partial[k] += v[i + k];
         }
-        sum = reduce_lanes(partial, [](double a, double b) { return a + b; });
+        for (int half = LANES / 2; half > 0; half /= 2) {
+            #pragma omp simd
+            for (int k = 0; k < half; ++k) partial[k] += partial[k + half];
+        }
+        sum = partial[0];
     }
     for (; i < n; ++i) sum += v[i];
     return sum;
