@@ -37,6 +37,7 @@ cdef extern from "threads.h" namespace "sknn" nogil:
     uint64_t flushing(uint64_t)
     void set_float_control(uint64_t)
     double now()
+    void fetch_to_write(void*, Py_ssize_t)
     int64_t take(int64_t*, int64_t)
     cpp_bool run_workers[J](void (*)(J*, int) noexcept nogil, J*, int, Barrier**)
 

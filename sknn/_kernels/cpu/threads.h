@@ -2,6 +2,7 @@
 #pragma once
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <thread>
@@ -88,6 +89,17 @@ class alignas(64) Barrier {
             arrived.wait(count, std::memory_order_acquire);
     }
 };
+
+// Fetches what this thread is about to write and others have read: each store would wait for them.
+inline void fetch_to_write(void* start, ptrdiff_t bytes) {
+    constexpr ptrdiff_t LINE = 64;
+    for (char* line = static_cast<char*>(start); bytes > 0; line += LINE, bytes -= LINE)
+#if defined(__x86_64__)
+        asm volatile("prefetchw %0" : : "m"(*line));    // does nothing where there is no such thing
+#else
+        __builtin_prefetch(line, 1);
+#endif
+}
 
 // Takes n from what threads share, and returns where that began.
 inline int64_t take(int64_t* next, int64_t n) {
