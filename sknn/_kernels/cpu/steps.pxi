@@ -20,8 +20,8 @@ cdef enum Failure:
 # them where a product over a small minibatch costs little to cut.
 cdef enum:
     SLICE_MIN = 1 << 17
-    SLICE_MAX = 1 << 18
-    SLICE_PER_ROW = 512
+    SLICE_MAX = 1 << 19
+    SLICE_PER_ROW = 1024
 
 cdef enum:
     SUMS_AT_ONCE = 256
