@@ -88,6 +88,7 @@ static Order order = UP;
 static bool stuck;
 static long long block_number = 0;
 static uint64_t exchanged[MAX_THREADS];
+static int shuffling[MAX_THREADS];      // by which shuffle, of those that a kernel has
 static std::function<void()> body;
 static uint64_t random_state = 88172645463325252ull;
 
@@ -143,11 +144,13 @@ inline void dawdle() {
     for (int k = turns_of_warp[current / WARP]; k > 0; --k) wait(READY);
 }
 
-template<class T> T exchange(T v, int source) {
+template<class T> T exchange(T v, int mask, int line) {
     const Unseen unseen;
     uint64_t bits = 0;
     memcpy(&bits, &v, sizeof v);
     exchanged[current] = bits;
+    shuffling[current] = line * WARP + mask;
+    const int source = current ^ mask;
     wait(AT_SHUFFLE);
     memcpy(&v, &exchanged[source], sizeof v);
     wait(AT_SHUFFLE);
@@ -155,10 +158,11 @@ template<class T> T exchange(T v, int source) {
 }
 
 // a bit for each thread of the warp whose value is not 0
-inline unsigned ballot(bool v) {
+inline unsigned ballot(bool v, int line) {
     const Unseen unseen;
     unsigned bits = 0;
     exchanged[current] = v;
+    shuffling[current] = line * WARP;
     wait(AT_SHUFFLE);
     for (int k = 0; k < WARP; ++k) bits |= unsigned(exchanged[current / WARP * WARP + k] != 0) << k;
     wait(AT_SHUFFLE);
@@ -197,7 +201,7 @@ inline void put_in_order(std::vector<int>& turns) {
     }
 }
 
-// a warp goes on when all of its threads that have not ended have shuffled
+// a warp goes on when all of its threads have shuffled: none has ended, or is at another shuffle
 inline bool release_warps(int n) {
     bool released = false;
     for (int first = 0; first < n; first += WARP) {
@@ -205,10 +209,9 @@ inline bool release_warps(int n) {
         bool all = true, any = false;
         for (int i = first; i < end; ++i) {
             any |= fibers[i].state == AT_SHUFFLE;
-            all &= fibers[i].state == AT_SHUFFLE || fibers[i].state == DONE;
+            all &= fibers[i].state == AT_SHUFFLE && shuffling[i] == shuffling[first];
         }
-        for (int i = first; i < end && any && all; ++i)
-            if (fibers[i].state == AT_SHUFFLE) fibers[i].state = READY;
+        for (int i = first; i < end && any && all; ++i) fibers[i].state = READY;
         released |= any && all;
     }
     return released;
@@ -283,11 +286,13 @@ bool launch(void (*kernel)(Args...), unsigned n_blocks, unsigned n_threads, void
 }  // namespace simulated
 
 inline void __syncthreads() { simulated::wait(simulated::AT_BARRIER); }
-template<class T> T __shfl_xor_sync(unsigned, T v, int mask) {
-    return simulated::exchange(v, simulated::current ^ mask);
+template<class T> T __shfl_xor_sync(unsigned, T v, int mask, int line = __builtin_LINE()) {
+    return simulated::exchange(v, mask, line);
 }
 
-inline unsigned __ballot_sync(unsigned, bool v) { return simulated::ballot(v); }
+inline unsigned __ballot_sync(unsigned, bool v, int line = __builtin_LINE()) {
+    return simulated::ballot(v, line);
+}
 inline int __ffs(int v) { return __builtin_ffs(v); }
 
 // tensor_cores.h

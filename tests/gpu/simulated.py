@@ -20,6 +20,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from sknn._kernels.gpu.blas import ALIGNMENT
 from sknn._kernels.gpu.driver import out_of_memory
 from sknn._kernels.gpu.hopper import TILE_MAP_DTYPE, TILE_ROWS
 from sknn._kernels.gpu.kernels import Epilogue
@@ -37,6 +38,7 @@ HERE = Path(__file__).parent
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
 ORDERS = {"up": 0, "down": 1, "shuffled": 2}
 SENTINEL = 0xAB
+MOST_BLOCKS = 2**31 - 1
 FLAGS = os.environ.get("SKNN_SIMULATED_FLAGS", "-O1").split()
 # bytes around each allocation; a sanitizer has its own
 GUARD = 0 if any("sanitize" in flag for flag in FLAGS) else 1024
@@ -99,10 +101,11 @@ def matrix(m, dtype):
 
 
 def argument(a):
-    """Of a kernel: a record, a double or an integer of 64 bits."""
+    """Of a kernel: a record, a double or an integer of 64 bits; CuPy takes others as they are."""
     if isinstance(a, np.ndarray):
         assert a.size == 1
         return (ctypes.c_char * a.nbytes).from_buffer_copy(a.tobytes())
+    assert type(a) in (int, float, np.int64, np.float64), f"{a!r} is a {type(a)}"
     return ctypes.c_double(a) if isinstance(a, float) else ctypes.c_int64(a)
 
 
@@ -298,6 +301,7 @@ class SimulatedDriver:
     # ---- launches -------------------------------------------------------------------------
 
     def launch(self, name, n_blocks, *arguments):
+        assert 0 < n_blocks <= MOST_BLOCKS, f"{name}: {n_blocks} blocks"
         self.launched[name] = True
         values = [argument(a) for a in arguments]
 
@@ -315,6 +319,8 @@ class SimulatedDriver:
         if epilogue != Epilogue.NONE and not self.fuses:
             return False
         assert not (accumulate and epilogue != Epilogue.NONE)
+        addresses = out.address, a.address, b.address, vector
+        assert not any(address % ALIGNMENT for address in addresses)  # algorithms rely on that
 
         def run():
             left, right, result = (matrix(m, dtype) for m in (a, b, out))
@@ -331,6 +337,7 @@ class SimulatedDriver:
     def tiles(self, matrix, rounds):
         record = np.zeros((), TILE_MAP_DTYPE)
         _, rows, columns, stride, _ = matrix
+        assert matrix.address % ALIGNMENT == stride * 4 % ALIGNMENT == 0 < min(rows, columns)
         record["words"][:6] = matrix.address, rows, columns, stride, TILE_ROWS, rounds
         return record
 

@@ -1,5 +1,9 @@
-"""A barrier that is missing shows: without it some order of threads gives a wrong result."""
+"""A barrier that is missing shows: without it some order of threads gives a wrong result.
 
+So does a shuffle in which not all threads of a warp take part.
+"""
+
+import ctypes
 import re
 from types import SimpleNamespace
 
@@ -12,7 +16,7 @@ from sknn._kernels.gpu.source import PLAIN_SGD, formula, kernel_name
 from sknn._kernels.ops import Activation, Opcode, Phase
 
 from .. import reference
-from .simulated import ORDERS, all_source
+from .simulated import ORDERS, all_source, compiled
 from .test_image_kernels import DIRECT, GROUPED, Convolution
 from .test_kernels import Device, run_loss, run_update
 from .test_narrow_kernels import Layer, run_with_loss, with_loss
@@ -152,3 +156,27 @@ def test_a_missing_barrier_is_caught(names, place):
     text = all_source()[: match.start()] + all_source()[match.end() :]
     devices = (Device(order, text=text, names=names) for order in ORDERS)
     assert any(differs(device, check) for device in devices for check in CHECKS)
+
+
+EXCHANGE = """
+__global__ void exchange(int64_t* v) {
+    int64_t* own = v + threadIdx.x;
+    BEFORE
+    *own = __shfl_xor_sync(0xffffffffu, *own, 1);
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["", "if (threadIdx.x == 40) return;",
+     "if (threadIdx.x & 1) { *own = __shfl_xor_sync(0xffffffffu, *own, 1); return; }"],
+    ids=["whole", "ended", "elsewhere"],
+)  # fmt: skip
+def test_a_warp_shuffles_as_a_whole(before):
+    functions = compiled(EXCHANGE.replace("BEFORE", before), ("exchange",))[1]
+    v = np.arange(64)
+    address = ctypes.c_int64(v.ctypes.data)
+    done = functions["exchange"](1, 64, (ctypes.c_void_p * 1)(ctypes.addressof(address)))
+    assert done == (before == "")
+    assert not done or (v == np.arange(64) ^ 1).all()

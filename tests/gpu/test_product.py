@@ -8,9 +8,9 @@ import pytest
 from sknn import losses
 from sknn._kernels.gpu import product
 from sknn._kernels.gpu.executor import Executor
-from sknn._kernels.gpu.kernels import Matrix
+from sknn._kernels.gpu.kernels import SUM_BLOCKS, Matrix
 from sknn._kernels.gpu.source import GATES, formula, kernel_name
-from sknn.layers import Dense, sequential
+from sknn.layers import BatchNorm, Dense, sequential
 
 from .. import reference
 from .simulated import SimulatedDriver
@@ -85,3 +85,17 @@ def test_executor_takes_it(monkeypatch, layers, n=150):
     fit = [k % 2 == 0 == m % 4 for k, m in pairwise(layers[1:])]
     assert bool(launched[1]) == any(fit)
     np.testing.assert_allclose(*gradients, atol=2e-3 * np.abs(gradients[0]).max())
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_no_more_sums_than_there_is_room_for(more):
+    """Batch normalization needs a minibatch as a whole, however many rows it has."""
+    layers, n = (BatchNorm(), Dense(36, "relu"), Dense(20), Dense(3)), SUM_BLOCKS * ROWS + more
+    program, driver = sequential((4,), layers, losses.SOFTMAX_LOG_LOSS), SimulatedDriver()
+    executor = Executor(program, dtype=np.float32, capacity=n, driver=driver, precision="tf32")
+    executor.bind(np.zeros((n, 4), np.float32), np.zeros(n, np.int32), state=np.ones(
+        program.n_state, np.float32))  # fmt: skip
+    executor._begin(np.arange(n), 1, True)
+    driver.prepare(lambda: executor._evaluate_steps(1, n, n))
+    assert executor.capacity == n
+    assert any("gated_product" in name for name in driver.launched) == (more == 0)

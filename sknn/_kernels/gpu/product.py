@@ -36,7 +36,10 @@ def gated_gradient(run, op):
     rounds = run.dtype == np.float32 and run.executor.precision != "float32"
     if not (rounds and run.driver.has_tiles and weights.stride % ALIGNED == 0 == x.columns % 2):
         return False
-    run.n_sums[before.index] = blocks = -(-run.n // TILE_ROWS)
+    blocks = -(-run.n // TILE_ROWS)
+    if blocks > run.executor.sum_blocks:  # a minibatch that batch normalization needs as a whole
+        return False
+    run.n_sums[before.index] = blocks
     run.gated.add(before.index)
     tiles = run.driver.tiles
     run.driver.launch(
