@@ -3,11 +3,11 @@
     python benchmarks/gpu_check.py --out DIR
 
 It needs CuPy, NumPy, Cython, scikit-learn, a C++ compiler and this checkout, whose extensions it
-builds; PyTorch for its columns. It checks every matrix product and kernel, that graphs repeat
-what single launches do, whole fits against the CPU, rows that come in chunks against rows that are
-there, and orders that the device draws against NumPy's; then it measures what the device can do
-and what training does. DIR gets gpu_check.json and gpu_check.md. The exit status is 1 if a check
-failed.
+builds; PyTorch for its columns. It checks every matrix product and kernel, gradients of many rows,
+that graphs repeat what single launches do, whole fits against the CPU, rows that come in chunks
+against rows that are there, and orders that the device draws against NumPy's; then it measures
+what the device can do and what training does. DIR gets gpu_check.json and gpu_check.md. The exit
+status is 1 if a check failed.
 """
 
 import argparse
@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 SECTIONS = (
-    "products", "programs", "graphs", "fits", "networks", "rows", "orders", "sanitizer",
-    "ceilings", "speed", "images", "search",
+    "products", "programs", "gradients", "graphs", "fits", "networks", "rows", "orders",
+    "sanitizer", "ceilings", "speed", "images", "search",
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ def summary(rows, key):
 TITLES = {
     "products": "Matrix products: relative error against float64",
     "programs": "Programs against the CPU executor",
+    "gradients": "Gradients of many rows against the CPU's in float64, relative",
     "graphs": "Graphs and single launches, twice each: the same bits",
     "fits": "Whole fits: loss curves against the CPU's over 20 epochs",
     "networks": "Networks of images: loss curves against the CPU's, and the same bits",

@@ -1,6 +1,7 @@
 """The sections of gpu_check.py: each returns rows for the report, with ``ok`` if it is a check."""
 
 import itertools
+import os
 import shutil
 import statistics
 import subprocess
@@ -16,6 +17,7 @@ from scipy import sparse
 from sknn import MLPClassifier, MLPRegressor, losses, optimizers, schedules
 from sknn._kernels.cpu.executor import Executor as CpuExecutor
 from sknn._kernels.cpu.executor import predict as cpu_predict
+from sknn._kernels.gpu import product as gated_products
 from sknn._kernels.gpu import rows as rows_of_x
 from sknn._kernels.gpu.driver import give_back, take_driver
 from sknn._kernels.gpu.executor import Executor
@@ -24,8 +26,8 @@ from sknn._kernels.gpu.kernels import Epilogue, Matrix, draw_order
 from sknn._kernels.gpu.rows import DrawnOrder
 from sknn._kernels.gpu.source import formula, kernel_name
 from sknn._kernels.ops import Activation
-from sknn._lowering import read_csr
-from sknn.layers import Dense, sequential
+from sknn._lowering import lower_for_cpu, read_csr
+from sknn.layers import BatchNorm, Conv, Dense, MaxPool, sequential
 from tests import reference
 from tests.kernels.cases import all_cases, as_dtype, network_cases
 
@@ -245,31 +247,107 @@ def classification(n, n_features, n_classes, seed=0):
     return X, (hidden @ rng.standard_normal((32, n_classes), dtype=np.float32)).argmax(axis=1)
 
 
+# shapes of a sample, layers and rows: dense layers of up to 16 units whose weights come in chunks,
+# products that take in a rectifier's derivative, more rows than are taken at once where batch
+# normalization needs them all, and images
+MANY_ROWS = {
+    "narrow": ((700,), (Dense(16, "tanh"), Dense(3, "relu"), Dense(11)), 20_000),
+    "wide": ((100,), (Dense(512, "relu"), Dense(512, "relu"), Dense(10)), 20_000),
+    "normalized": (
+        (20,), (Dense(64, "relu"), BatchNorm(), Dense(64, "relu"), Dense(36, "relu"), Dense(10)),
+        70_000,
+    ),
+    "images": (
+        (32, 32, 3), (Conv(32, activation="relu"), MaxPool(), Conv(64, activation="tanh"),
+                      BatchNorm(), MaxPool(), Dense(10)), 600,
+    ),
+}  # fmt: skip
+# relative norms of a gradient's error. Factors that are rounded turn some rectifiers on or off.
+GRADIENT_TOLERANCES = {"float64": 1e-10, "float32": 2e-3, "tf32": 0.1, "bfloat16": 0.2}
+
+
+def gradient_of(executor, dtype, program, X, y, parameters):
+    """Of the loss of all rows, by segments."""
+    state = np.array(program.initial_state, dtype) if program.n_state else None
+    executor.bind(X.astype(dtype), y, None, state)
+    gradient = np.zeros(program.n_parameters, dtype)
+    executor.evaluate(parameters.astype(dtype), gradient, np.arange(len(X)))
+    return program.views(gradient)
+
+
+def norm_of_error(found, expected):
+    """Relative, over all segments together."""
+    squares = [
+        sum(np.linalg.norm(np.asarray(a, float) - b) ** 2 for a, b in zip(*pair, strict=True))
+        for pair in ((found, expected), ([0] * len(expected), expected))
+    ]
+    return float(np.sqrt(squares[0] / squares[1]))
+
+
+def gradients(report):
+    """Of many rows, against the CPU's in float64; rounded ones without gated products, too."""
+    rows = []
+    for name, (shape, layers, n) in MANY_ROWS.items():
+        program = sequential(shape, layers, losses.SOFTMAX_LOG_LOSS)
+        X, y = classification(n, int(np.prod(shape)), layers[-1].units)
+        y, rng = y.astype(np.int32), np.random.default_rng(2)
+        parameters = np.zeros(program.n_parameters)
+        for view in program.views(parameters):
+            view[...] = rng.standard_normal(view.shape) / np.sqrt(len(view))
+        cpu = CpuExecutor(lower_for_cpu(program, False), dtype=np.float64, capacity=n,
+                          n_threads=os.cpu_count())  # fmt: skip
+        expected = gradient_of(cpu, np.float64, program, X, y, parameters)
+        for precision in (*PRECISIONS, "float64"):
+            dtype = np.float64 if precision == "float64" else np.float32
+            with driver_of_device() as driver:
+                gpu = Executor(program, dtype=dtype, capacity=n, driver=driver,
+                               precision=precision)  # fmt: skip
+                arguments = gpu, dtype, program, X, y, parameters
+                found = gradient_of(*arguments)
+                with no_gated_products():
+                    plain = gradient_of(*arguments)
+            errors = norm_of_error(found, expected), norm_of_error(found, plain)
+            ok = errors[0] < GRADIENT_TOLERANCES[precision] and errors[1] < 5e-3
+            rows.append({"network": name, "rows": n, "precision": precision, "error": errors[0],
+                         "gated or not": errors[1], "ok": ok})  # fmt: skip
+    return rows
+
+
+@contextmanager
+def no_gated_products():
+    before, gated_products.FEWEST_ROWS = gated_products.FEWEST_ROWS, sys.maxsize
+    try:
+        yield
+    finally:
+        gated_products.FEWEST_ROWS = before
+
+
 def graphs(report):
     """Single launches and graphs, twice each: the same bits."""
     X, y = classification(5000, 40, 10)
     y = y.astype(np.int32)
-    program = sequential((40,), (Dense(96, "relu"), Dense(33, "tanh"), Dense(10)),
+    program = sequential((40,), (Dense(96, "relu"), Dense(36, "tanh"), Dense(10)),
                          losses.SOFTMAX_LOG_LOSS)  # fmt: skip
     order = np.random.default_rng(0).permutation(len(X))
     start = np.random.default_rng(1).standard_normal(program.n_parameters).astype(np.float32) / 9
     rows = []
     with driver_of_device() as driver:
-        for precision in PRECISIONS:
+        # of which only the larger minibatches take gated products
+        for precision, batch in itertools.product(PRECISIONS, (128, gated_products.FEWEST_ROWS)):
             found = []
             for captured in (True, False, True, False):
-                executor = Executor(program, dtype=np.float32, capacity=128, driver=driver,
+                executor = Executor(program, dtype=np.float32, capacity=batch, driver=driver,
                                     precision=precision)  # fmt: skip
                 if not captured:
                     executor._graph = lambda key, launch: launch
                 executor.bind(X, y)
                 parameters, optimizer = start.copy(), OPTIMIZERS["adam"](start)
                 for _ in range(3):
-                    executor.train_epoch(parameters, optimizer, order, 128, 1e-4)
+                    executor.train_epoch(parameters, optimizer, order, batch, 1e-4)
                 executor.fetch()
                 found.append(parameters)
             same = all(np.array_equal(found[0], other) for other in found[1:])
-            rows.append({"precision": precision, "ok": bool(same)})
+            rows.append({"precision": precision, "minibatch": batch, "ok": bool(same)})
     return rows
 
 
@@ -385,7 +463,7 @@ from sknn._kernels.gpu import rows
 X = np.random.default_rng(0).standard_normal((77, 5)).astype("f")
 y = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
 for activation in ("relu", "tanh"):
-    m = MLPClassifier((17, 9), activation=activation, batch_size=16, max_iter=2, device="cuda")
+    m = MLPClassifier((17, 14, 9), activation=activation, batch_size=16, max_iter=2, device="cuda")
     m.fit(X, y).predict(X)
 m = MLPRegressor(hidden_layer_sizes=(7,), batch_size=16, max_iter=2, device="cuda")
 m.fit(X, X[:, :2])
@@ -394,8 +472,9 @@ from sknn import NetworkClassifier
 from sknn.layers import (
     Activation, AveragePool, BatchNorm, Concatenate, Conv, Dropout, LayerNorm, MaxPool, Residual,
 )
-layers = [Conv(5), BatchNorm(), Activation("tanh"), MaxPool(2), Residual([Conv(5, 3, groups=5)]),
-          Concatenate([Conv(3, 1), LayerNorm()]), Dropout(0.2, spatial=True), AveragePool(2)]
+layers = [Conv(8), BatchNorm(), Activation("tanh"), AveragePool(2),
+          Residual([Conv(8, 3, groups=8)]), Concatenate([Conv(3, 1), LayerNorm()]), BatchNorm(),
+          Dropout(0.2, spatial=True), Conv(5, 2, activation="relu"), MaxPool(2)]
 images = np.random.default_rng(0).random((40, 8, 6, 3), dtype="f")
 NetworkClassifier(layers, batch_size=16, max_iter=2, device="cuda").fit(images, y[:40])
 rows.MOST_OF_FREE, rows.CHUNK_BYTES = 0, 16 * X[0].nbytes
