@@ -263,11 +263,17 @@ inline bool run_block(int n) {
     }
 }
 
+template<class T> T copied(const void* from) {     // from where it may not be aligned
+    T to;
+    memcpy(&to, from, sizeof to);
+    return to;
+}
+
 // as cuLaunchKernel takes them: a pointer to each argument
 template<class... Args, size_t... I>
 bool launch(void (*kernel)(Args...), unsigned n_blocks, unsigned n_threads, void** arguments,
             std::index_sequence<I...>) {
-    std::tuple<Args...> values(*static_cast<Args*>(arguments[I])...);
+    std::tuple<Args...> values(copied<Args>(arguments[I])...);
     body = [&] { std::apply(kernel, values); };
     gridDim = {n_blocks, 1, 1};
     blockDim = {n_threads, 1, 1};

@@ -97,7 +97,8 @@ def run(sanitizer, *command):
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", [ADDRESS, THREAD], ids=["address", "thread"])
 def test_no_report(compiler, sanitizer):
-    files = sorted((ROOT / "tests" / "gpu").glob("test_*kernels.py"))
+    folder = ROOT / "tests" / "gpu"
+    files = [*sorted(folder.glob("test_*kernels.py")), folder / "test_product.py"]
     pytest_options = ["-q", "-p", "no:cacheprovider", "--capture=sys"]
     done = run(sanitizer, "-m", "pytest", *pytest_options, *map(str, files))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
