@@ -128,7 +128,7 @@ def activation_kernels(timer, dtype):
 def loss_kernels(timer, dtype):
     size = dtype.itemsize
     for loss in losses.LOSSES:
-        opcode, name = int(loss.opcode), loss.opcode.name.lower()
+        opcode, name = int(loss.opcode), loss.name
         classes = loss is losses.SOFTMAX_LOG_LOSS
 
         def targets(array, rows, n, m, classes=classes):

@@ -205,6 +205,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         random_state = check_random_state(self.random_state)
         if first_pass:
             self.out_activation_, self.n_outputs_ = loss.out_activation, n_outputs
+            self._loss_name = loss.name
             self._design(asked, X, n_outputs, loss)
             program = self._program()
             parameters = initial_parameters(program, random_state, dtype, self._gain())
@@ -220,18 +221,17 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         return solver(parameters, state, data, random_state, given, first_pass, incremental, gpu)
 
     def _check_same(self, asked, n_outputs, loss):
-        """Refuse to go on with targets or a loss that the fitted network has no outputs for."""
+        """Refuse to go on with targets or a loss that the network was not fitted with."""
         if n_outputs != self.n_outputs_:
             raise ValueError(
                 f"y has {n_outputs} outputs, but the network was fitted with "
                 f"{self.n_outputs_}. Give y of the same shape, or fit anew with "
                 "warm_start=False."
             )
-        if loss.out_activation != self.out_activation_:
+        if loss.name != self._loss_name:
             raise ValueError(
-                f"These targets and this loss need the output activation "
-                f"{loss.out_activation!r}, but the network was fitted with "
-                f"{self.out_activation_!r}. Fit anew with warm_start=False."
+                f"These targets and parameters ask for the loss {loss.name!r}, but the network "
+                f"was fitted with {self._loss_name!r}. Fit anew with warm_start=False."
             )
 
     def _check_X_y(self, X, y, incremental, reset):

@@ -24,6 +24,11 @@ class Loss:
     out_activation: str
     averaged: bool = False
 
+    @property
+    def name(self):
+        """That of its op, in lower case."""
+        return self.opcode.name.lower()
+
     def emit(self, builder, z):
         """Append the op that turns ``z`` into predictions, in place."""
         reporting_factor = 1 / int(z["channels"]) if self.averaged else 1.0
@@ -42,4 +47,4 @@ REGRESSION = {
 }
 
 LOSSES = (SOFTMAX_LOG_LOSS, SIGMOID_LOG_LOSS, *REGRESSION.values())
-BY_OUT_ACTIVATION = {loss.out_activation: loss for loss in LOSSES}
+BY_NAME = {loss.name: loss for loss in LOSSES}

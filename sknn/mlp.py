@@ -14,10 +14,11 @@ from sknn.layers import ACTIVATIONS, Dense, sequential
 
 
 @lru_cache(maxsize=64)
-def chain(layer_units, activation, out_activation, dropout=(), normalization=None):
+def chain(layer_units, activation, loss, dropout=(), normalization=None):
     """The program of dense layers of these widths, from the features to the outputs.
 
-    ``dropout`` has a rate for each hidden layer, or none at all.
+    ``loss`` is a key of `losses.BY_NAME`; ``dropout`` has a rate for each hidden layer, or none
+    at all.
     """
     n_features, *hidden, n_outputs = layer_units
     layers = []
@@ -25,8 +26,7 @@ def chain(layer_units, activation, out_activation, dropout=(), normalization=Non
         rate = dropout[i - 1] if dropout else 0
         layers += block(f"dense{i}", Dense(units), activation, normalization, rate)
     layers.append((f"dense{len(hidden) + 1}", Dense(n_outputs)))
-    loss = losses.BY_OUT_ACTIVATION[out_activation]
-    return sequential((n_features,), tuple(layers), loss)
+    return sequential((n_features,), tuple(layers), losses.BY_NAME[loss])
 
 
 class _Perceptron(BaseNetwork):
@@ -55,7 +55,7 @@ class _Perceptron(BaseNetwork):
     def _program(self):
         # the activation of now, as in scikit-learn
         return chain(
-            tuple(self._layer_units), self.activation, self.out_activation_, self._dropout,
+            tuple(self._layer_units), self.activation, self._loss_name, self._dropout,
             self._normalization,
         )  # fmt: skip
 

@@ -481,6 +481,14 @@ def test_other_targets_than_before(name, first, then, warm_start):
     assert np.isfinite(estimator.predict(X)).all()
 
 
+@pytest.mark.parametrize("warm_start", [False, True], ids=["partial_fit", "warm_start"])
+def test_another_loss_than_before(warm_start):
+    regressor = make_pair("MLPRegressor", warm_start=warm_start)[0].fit(X, y)
+    regressor.set_params(loss="poisson")
+    with pytest.raises(ValueError, match=r"loss 'poisson_deviance'.*fitted with 'squared_error'"):
+        getattr(regressor, "fit" if warm_start else "partial_fit")(X, y)
+
+
 def test_warm_start_needs_the_same_classes():
     pair = make_pair("MLPClassifier", warm_start=True)
     for estimator in pair:

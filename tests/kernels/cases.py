@@ -85,7 +85,7 @@ class Case:
     def __str__(self):
         form = "csr" if self.sparse else "dense"
         sizes = "-".join(map(str, self.sizes))
-        return f"{self.loss.opcode.name.lower()}-{self.activation}-{sizes}-{form}"
+        return f"{self.loss.name}-{self.activation}-{sizes}-{form}"
 
 
 @dataclass

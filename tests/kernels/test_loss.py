@@ -51,7 +51,7 @@ def test_infinite_and_missing_predictions(dtype):
 
 
 @pytest.mark.parametrize("dtype, limit", [(np.float32, 1e-5), (np.float64, 1e-12)])
-@pytest.mark.parametrize("loss", losses.LOSSES, ids=lambda loss: loss.opcode.name.lower())
+@pytest.mark.parametrize("loss", losses.LOSSES, ids=lambda loss: loss.name)
 @pytest.mark.parametrize("m", [15, 16, 17, 511, 512, 513, 1100])
 def test_long_rows(loss, m, dtype, limit):
     """Rows longer than the vectors, and than the buffer in which losses are made."""
@@ -59,14 +59,14 @@ def test_long_rows(loss, m, dtype, limit):
     z, y = rng.normal(size=m).astype(dtype), rng.integers(0, 2, (1, m)).astype(dtype)
     if loss is losses.SOFTMAX_LOG_LOSS:
         y = np.array([m - 1], np.int32)
-    name = loss.opcode.name.lower()
+    name = loss.name
     _, expected = getattr(reference, name)(z[None].astype(float), y)
     factor = 1 / m if loss.averaged else 1
     assert loss_of(loss, z, y, dtype) == pytest.approx(factor * expected[0], rel=limit)
 
 
 @pytest.mark.parametrize("dtype, limit", [(np.float32, 1e-5), (np.float64, 1e-12)])
-@pytest.mark.parametrize("loss", ELEMENTWISE, ids=lambda loss: loss.opcode.name.lower())
+@pytest.mark.parametrize("loss", ELEMENTWISE, ids=lambda loss: loss.name)
 @pytest.mark.parametrize("n", [1, 3, 15, 16, 17, 511, 512, 513, 1100])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_one_column(loss, n, dtype, limit, weighted):
@@ -81,7 +81,7 @@ def test_one_column(loss, n, dtype, limit, weighted):
     run.bind(z, y, weights)
     gradient = np.zeros_like(vector)
     found = run.evaluate(vector, gradient, np.arange(n))
-    p, losses_of_rows = getattr(reference, loss.opcode.name.lower())(z.astype(float), y)
+    p, losses_of_rows = getattr(reference, loss.name)(z.astype(float), y)
     factors = np.ones(n) if weights is None else weights
     assert found == pytest.approx(factors @ losses_of_rows, rel=limit)
     slopes = factors * (p - y)[:, 0]
