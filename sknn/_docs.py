@@ -42,7 +42,8 @@ shuffle : bool, default=True
     'adam'.
 
 random_state : int, RandomState instance or None, default=None
-    Draws the initial weights, the validation split, the shuffles and what dropout drops.
+    Draws the initial weights, the validation split, the shuffles and what dropout drops. The
+    same number gives the same network.
 
 tol : float, default=1e-4
     An epoch counts as improvement if the loss falls, or the validation score rises, by
@@ -84,11 +85,22 @@ n_iter_no_change : int, default=10
 
 max_fun : int, default=15000
     Evaluations of the loss at most. Only used when ``solver='lbfgs'``.
+"""
 
+DTYPE = """
 dtype : {'float32', 'float64'} or None, default=None
     What the network computes in. None takes float32 for X of float32 or uint8, else float64.
     'float32' is about twice as fast, takes half the memory, and is recommended.
+"""
 
+MLP_DTYPE = """
+dtype : {'float32', 'float64'} or None, default=None
+    What the network computes in. None follows X as scikit-learn does: float32 stays,
+    all else becomes float64. 'float32' is about twice as fast, takes half the memory,
+    and is recommended unless numbers must equal scikit-learn's.
+"""
+
+N_THREADS = """
 n_threads : int or None, default=None
     Threads of a fit or a prediction. None takes as many as the work is worth, at most
     the cores this process may use. Results are the same from run to run for the same
@@ -136,6 +148,50 @@ initializer : {'fan_in', 'glorot', 'he', 'lecun'}, default='glorot'
     With the last two, biases start at 0.
 """
 
+MLP_LAYERS = """
+hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
+    Units of each hidden layer; ``()`` for none.
+
+activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
+    What hidden layers apply to their sums:
+
+    - 'identity': x
+    - 'logistic': 1 / (1 + exp(-x))
+    - 'tanh': the hyperbolic tangent
+    - 'relu': max(0, x)
+"""
+
+MLP_REGULARIZATION = """
+dropout : float or array-like of shape (n_layers - 2,), default=0.0
+    Share of a hidden layer's outputs that is 0 at random in a training step, in [0, 1): one
+    rate for all hidden layers or one for each. It makes large networks generalise
+    better. Not for ``solver='lbfgs'``.
+
+normalization : {'batch', 'layer'} or None, default=None
+    What is done to the sums of a hidden layer before its activation. It lets deep networks
+    learn faster and at higher learning rates.
+
+    - 'batch': mean 0 and variance 1 over the minibatch, then a scale and a shift that are
+      learned. Predictions take running statistics (0.9 times the old, 0.1 times the
+      minibatch's), and so does a minibatch of one sample. Not for ``solver='lbfgs'``.
+    - 'layer': the same over the units of the layer, sample by sample.
+"""
+
+MLP_REFERENCES = """
+Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum in deep
+learning", 2013.
+
+Kingma and Ba, "Adam: A method for stochastic optimization", 2014, arXiv:1412.6980.
+
+Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout: a simple way to prevent
+neural networks from overfitting", 2014.
+
+Ioffe and Szegedy, "Batch normalization: accelerating deep network training by reducing internal
+covariate shift", 2015, arXiv:1502.03167.
+
+Ba, Kiros and Hinton, "Layer normalization", 2016, arXiv:1607.06450.
+"""
+
 CONVOLUTIONS = """
 kernel_size : int or tuple of int, default=3
     Pixels that a filter reads along each axis.
@@ -153,8 +209,8 @@ pool_size : int or tuple of int, default=2
     Pixels of a window along each axis; a window is never larger than the map, so that
     short signals and small images keep one position.
 
-hidden_layer_sizes : tuple of int, default=(128,)
-    Units of the dense layers after the convolutions.
+hidden_layer_sizes : int or tuple of int, default=(128,)
+    Units of the dense layers after the convolutions; ``()`` for none.
 
 activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
     What hidden layers apply to their sums.
@@ -196,20 +252,19 @@ frozen_layers : list of str, default=()
     normalisation still follow the data.
 """
 
-ATTRIBUTES = """
-best_loss_ : float or None
-    The lowest loss of an epoch; None with ``early_stopping``.
+MLP_ATTRIBUTES = """
+coefs_ : list of ndarray of shape (n_units, n_units_of_next_layer)
+    Weights of each layer: views of one vector, which may be changed in place.
 
-best_validation_score_ : float or None
-    The highest of ``validation_scores_``.
+n_layers_ : int
+    Layers, the input and the output among them.
+"""
 
+LAYERED_ATTRIBUTES = """
 coefs_ : list of ndarray
     Weights of the layers that have some, in the order of the network: (units before, units) of
     a dense layer, (height, width, channels, filters) of a convolution. Views of one vector,
     which may be changed in place.
-
-feature_names_in_ : ndarray of shape (n_features_in_,)
-    Names of the features, if X had names that are all strings.
 
 input_scale_ : float
     What X is multiplied by, here and in predictions: 1/255 if the network was fitted with
@@ -218,7 +273,21 @@ input_scale_ : float
 input_shape_ : tuple of int
     The shape of a sample.
 
-intercepts_ : list of ndarray
+statistics_ : dict
+    Running means and variances of batch normalisations by name: views of one vector.
+"""
+
+ATTRIBUTES = """
+best_loss_ : float or None
+    The lowest loss of an epoch; None with ``early_stopping``.
+
+best_validation_score_ : float or None
+    The highest of ``validation_scores_``.
+
+feature_names_in_ : ndarray of shape (n_features_in_,)
+    Names of the features, if X had names that are all strings.
+
+intercepts_ : list of ndarray of shape (n_units,)
     Biases of the same layers: views of the same vector.
 
 loss_ : float
@@ -228,7 +297,7 @@ loss_curve_ : list of float
     The loss of each epoch. Not set by 'lbfgs'.
 
 n_features_in_ : int
-    Numbers of a sample.
+    Number of features: all numbers of a sample.
 
 n_iter_ : int
     Epochs or iterations of the last fit.
@@ -236,31 +305,38 @@ n_iter_ : int
 n_outputs_ : int
     Width of the output layer.
 
-out_activation_ : str
-    What the output layer applies to its sums.
+out_activation_ : {'softmax', 'logistic', 'identity', 'exp'}
+    What the output layer applies to its sums: 'softmax' for several classes, 'logistic' for two
+    and for multilabel targets; in regression 'identity', or 'exp' for the Poisson deviance.
 
 parameters_ : dict
-    All parameters by name, such as 'conv1.weights': views of the same vector.
-
-statistics_ : dict
-    Running means and variances of batch normalisations by name: views of one vector.
+    All parameters by name, such as 'dense1.weights': views of the same vector.
 
 t_ : int
     Training samples seen, over all epochs.
 
 validation_scores_ : list of float or None
-    The score of each epoch on the samples held out; None without ``early_stopping``.
+    The accuracy or the coefficient of determination of each epoch on the samples held out; None
+    without ``early_stopping``.
 """
 
 SHARED = {
     "training": TRAINING,
-    "device": DEVICE,
-    "convolutions": CONVOLUTIONS,
-    "loss": LOSS,
+    "dtype": DTYPE,
+    "n_threads": N_THREADS,
     "class_weight": CLASS_WEIGHT,
+    "loss": LOSS,
+    "device": DEVICE,
+    "mlp_layers": MLP_LAYERS,
+    "mlp_dtype": MLP_DTYPE,
+    "mlp_regularization": MLP_REGULARIZATION,
+    "mlp_attributes": MLP_ATTRIBUTES,
+    "mlp_references": MLP_REFERENCES,
     "input_shape": INPUT_SHAPE,
     "initializer": INITIALIZER,
+    "convolutions": CONVOLUTIONS,
     "transfer": TRANSFER,
+    "layered_attributes": LAYERED_ATTRIBUTES,
     "attributes": ATTRIBUTES,
 }
 

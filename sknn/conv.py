@@ -69,7 +69,7 @@ class ConvClassifier(_Convolutional, Classifier):
 
     Parameters
     ----------
-    filters : tuple of int, default=(32, 64)
+    filters : int or tuple of int, default=(32, 64)
         Channels of each convolution. After each comes a pooling.
 
     {convolutions}
@@ -80,7 +80,11 @@ class ConvClassifier(_Convolutional, Classifier):
 
     {training}
 
+    {dtype}
+
     {class_weight}
+
+    {n_threads}
 
     {device}
 
@@ -90,6 +94,8 @@ class ConvClassifier(_Convolutional, Classifier):
     ----------
     classes_ : ndarray of shape (n_classes,)
         The class labels.
+
+    {layered_attributes}
 
     {attributes}
 
@@ -224,7 +230,7 @@ class ConvRegressor(_Convolutional, Regressor):
 
     Parameters
     ----------
-    filters : tuple of int, default=(32, 64)
+    filters : int or tuple of int, default=(32, 64)
         Channels of each convolution. After each comes a pooling.
 
     {convolutions}
@@ -237,12 +243,18 @@ class ConvRegressor(_Convolutional, Regressor):
 
     {training}
 
+    {dtype}
+
+    {n_threads}
+
     {device}
 
     {transfer}
 
     Attributes
     ----------
+    {layered_attributes}
+
     {attributes}
 
     See Also

@@ -47,7 +47,11 @@ class NetworkClassifier(_Network, Classifier):
 
     {training}
 
+    {dtype}
+
     {class_weight}
+
+    {n_threads}
 
     {device}
 
@@ -57,6 +61,8 @@ class NetworkClassifier(_Network, Classifier):
     ----------
     classes_ : ndarray of shape (n_classes,)
         The class labels.
+
+    {layered_attributes}
 
     {attributes}
 
@@ -194,12 +200,18 @@ class NetworkRegressor(_Network, Regressor):
 
     {training}
 
+    {dtype}
+
+    {n_threads}
+
     {device}
 
     {transfer}
 
     Attributes
     ----------
+    {layered_attributes}
+
     {attributes}
 
     See Also
