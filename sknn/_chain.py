@@ -94,7 +94,8 @@ class LayerSummary(NamedTuple):
         Floating-point operations of its products in a prediction; in training up to three
         times as many.
     n_bytes : int
-        What it writes; in training there is a gradient as large.
+        What it writes, if no other layer does its work; in training, a gradient as large is
+        there while it is wanted.
     """
 
     name: str
