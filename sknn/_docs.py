@@ -124,7 +124,8 @@ CLASS_WEIGHT = """
 class_weight : dict, 'balanced' or None, default=None
     Weights of the classes, multiplied into the sample weights. 'balanced' weighs a class
     by ``n_samples / (n_classes * its samples)``; `partial_fit` refuses it, since it does
-    not see all samples.
+    not see all samples. A label indicator matrix takes 'balanced' alone: the weights of a
+    row's columns are multiplied.
 """
 
 INPUT_SHAPE = """

@@ -168,10 +168,20 @@ def with_class_weight(class_weight, encoder, y, sample_weight):
 
     Of a multilabel row, the weights of its columns are multiplied, as
     :func:`sklearn.utils.class_weight.compute_sample_weight` does it.
+
+    Raises
+    ------
+    ValueError
+        If y is multilabel and the weights are a dict, which cannot say whose they are.
     """
     if class_weight is None:
         return sample_weight
     if encoder.is_multilabel:
+        if class_weight != "balanced":
+            raise ValueError(
+                "class_weight is a dict, but y is a label indicator matrix, whose columns have "
+                "classes of their own. Take class_weight='balanced', or give sample_weight."
+            )
         y = y.toarray() if hasattr(y, "toarray") else y
         weights = compute_sample_weight(class_weight, y)
     else:
