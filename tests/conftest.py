@@ -5,7 +5,7 @@ import signal
 import hypothesis
 import pytest
 
-# no test asserts a time: a busy machine or a sanitizer is no error
+# no test asserts a time, nor does Hypothesis: a busy machine or a sanitizer is no error
 hypothesis.settings.register_profile("sknn", deadline=None)
 hypothesis.settings.load_profile("sknn")
 

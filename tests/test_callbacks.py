@@ -3,7 +3,6 @@
 import _thread
 import signal
 import threading
-import time
 import warnings
 
 import numpy as np
@@ -254,19 +253,13 @@ def test_progress_bar(n_jobs, solver, data, capsys):
 
 @pytest.fixture
 def press_ctrl_c():
-    """A function that has Ctrl-C pressed in some seconds; what it returns tells when it was."""
+    """A function that has Ctrl-C pressed in some seconds."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    pressed = []
     timers = []
 
-    def press():
-        pressed.append(time.perf_counter())
-        _thread.interrupt_main()
-
     def press_in(seconds):
-        timers.append(threading.Timer(seconds, press))
+        timers.append(threading.Timer(seconds, _thread.interrupt_main))
         timers[0].start()
-        return pressed
 
     yield press_in
     for timer in timers:
@@ -281,13 +274,12 @@ def test_ctrl_c_between_epochs(cls, early_stopping, press_ctrl_c, data):
     X, y = data
     params = {**PARAMS, "early_stopping": early_stopping, "n_iter_no_change": np.inf}
     estimator = cls(**{**params, "max_iter": 1_000_000})
-    pressed = press_ctrl_c(0.3)
+    press_ctrl_c(0.3)
     with pytest.warns(UserWarning, match=r"Training interrupted by user\."):
         estimator.fit(X, y)
-    assert time.perf_counter() - pressed[0] < 10  # on a busy machine; the whole fit takes hours
-    assert 0 < estimator.n_iter_ < 1_000_000
+    assert 0 < estimator.n_iter_ < 1_000_000  # which would take hours
     assert abs(len(estimator.loss_curve_) - estimator.n_iter_) <= 1
-    assert estimator.score(X, y) > 0.2
+    assert np.isfinite(estimator.predict(X)).all()
     if early_stopping:
         best = 1 + int(np.argmax(estimator.validation_scores_))
         stopped = cls(**{**params, "max_iter": best}).fit(X, y)
@@ -300,10 +292,10 @@ def test_ctrl_c_within_an_epoch(press_ctrl_c):
     X = rng.standard_normal((200_000, 50)).astype(np.float32)
     y = X[:, 0] > 0
     estimator = MLPClassifier(hidden_layer_sizes=(1000, 1000), max_iter=1, n_threads=1)
-    pressed = press_ctrl_c(1)
+    press_ctrl_c(1)
     with pytest.warns(UserWarning, match=r"Training interrupted by user\."):
         estimator.fit(X, y)
-    assert time.perf_counter() - pressed[0] < 5  # of some ten
+    assert 0 < estimator._optimizer.t < 1000  # minibatches of the epoch's 1000
     assert estimator.n_iter_ == 0 and estimator.loss_curve_ == []
     assert np.isfinite(estimator.predict_proba(X[:100])).all()
 

@@ -3,7 +3,6 @@
 import _thread
 import pickle
 import threading
-import time
 import warnings
 from itertools import product
 
@@ -565,10 +564,8 @@ def test_interrupt(container):
     X = container(X)
     timer = threading.Timer(0.5, _thread.interrupt_main)
     timer.start()
-    start = time.perf_counter()
     with pytest.warns(UserWarning, match="Training interrupted by user"):
         model = Perceptron(tol=None, max_iter=10**6).fit(X, y)
-    assert time.perf_counter() - start < 10  # on a busy machine; the whole fit takes hours
-    assert 0 < model.n_iter_ < 10**6
+    assert 0 < model.n_iter_ < 10**6  # which would take hours
     assert model.n_mistakes_.shape == (model.n_iter_, 3)
     assert model.predict(X).shape == y.shape
