@@ -149,17 +149,21 @@ def add_everything(root):
     append(python, OPTIMIZER)
     append(root / "sknn" / "layers.py", LAYER)
     append(root / "tests" / "reference.py", REFERENCE)
+    made = "optimizers.RmsProp(p, schedules.Constant({}), 0.9, 1e-8),"
+    tests = root / "tests" / "kernels"
     after(
-        root / "tests" / "kernels" / "test_optimizer.py",
-        "Optimizer.ADAM:",
-        "    Optimizer.RMS_PROP: lambda p: optimizers.RmsProp("
-        "p, schedules.Constant(1e-3), 0.9, 1e-8),",
+        tests / "test_optimizer.py", '"adam": ', '    "rms_prop": lambda p: ' + made.format(0.01)
+    )
+    after(
+        tests / "test_steps_csr.py",
+        '"adam": ',
+        '    "rms_prop": lambda p, rate: ' + made.format("rate"),
     )
 
 
 @pytest.mark.slow
 def test_adding(tmp_path):
-    for name in ("sknn", "tests", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("sknn", "tests", "docs", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
         source = ROOT / name
         if source.is_dir():
             ignore = shutil.ignore_patterns("*.so", "*.cpp", "__pycache__")

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,18 @@ def test_a_file_has_a_floor_and_imports_no_higher_one(name):
         assert floor_of(other) <= floor_of(name), f"{name} imports {other}, which is above it"
 
 
+def test_the_architecture_names_every_file():
+    """By its name or by a pattern, and none that is not there."""
+    text = (TESTS.parent / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`([\w/*]+\.(?:py|pyx|pxd|pxi|h|cu))`", text))
+    named = {name for name in named if not name.startswith(("tests/", "benchmarks/"))}
+    files = set(sources()) - {"__init__.py"}
+    found = {(f, name) for f in files for name in named if fnmatch(f"/{f}", f"*/{name}")}
+    assert {f for f, _ in found} == files
+    assert {name for _, name in found} == named
+    assert FLOOR.keys() <= {*files, "__init__.py"}
+
+
 def test_no_cycles():
     graph = {name: set(imported(name)) - {name, "__init__.py"} for name in sources()}
     graph["__init__.py"].discard("__init__.py")
@@ -139,7 +152,7 @@ def test_every_kernel_file_has_a_test():
 
 
 def code_lines(name):
-    """Lines of code, without docstrings, comments and blank lines; and of each function."""
+    """Lines of code, without docstrings, comments and blank lines."""
     text = (PACKAGE / name).read_text()
     text = re.sub(r'"""(?:.|\n)*?"""', "", text)
     text = re.sub(r"^\s*(?:#|//).*$", "", text, flags=re.M)
