@@ -213,3 +213,20 @@ def poisoned(case, memory, dtype):
 
 def make_executor(case, dtype, capacity, n_threads):
     return executor.Executor(case.program, dtype=dtype, capacity=capacity, n_threads=n_threads)
+
+
+def gradient_of(memory, case, dtype, n, capacity, n_threads, weighted=True):
+    """Loss and gradient by the executor."""
+    X, y, weights = case.data(n)
+    X, y = as_dtype(case, X, y, dtype)
+    run = make_executor(case, dtype, capacity, n_threads)
+    run.bind(X, y, weights if weighted else None, state=state_of(case, dtype))
+    gradient = poisoned(case, memory, dtype)
+    parameters = memory.copy(case.parameters().astype(dtype))
+    loss = run.evaluate(parameters, gradient, np.arange(n))
+    return loss, gradient
+
+
+def state_of(case, dtype):
+    """Running statistics, where the case has some."""
+    return case.state().astype(dtype) if case.program.n_state else None

@@ -21,9 +21,9 @@ from .cases import (
     GuardedMemory,
     all_cases,
     as_dtype,
-    make_executor,
+    gradient_of,
     network_cases,
-    poisoned,
+    state_of,
 )
 
 CASES = list(all_cases())
@@ -39,23 +39,6 @@ def test_every_opcode_and_activation_is_tested():
     activations = {int(op["activation"]) for op in ops}
     assert opcodes == set(map(int, Opcode))
     assert activations == set(map(int, Activation))
-
-
-def gradient_of(memory, case, dtype, n, capacity, n_threads, weighted=True):
-    """Loss and gradient by the executor."""
-    X, y, weights = case.data(n)
-    X, y = as_dtype(case, X, y, dtype)
-    run = make_executor(case, dtype, capacity, n_threads)
-    run.bind(X, y, weights if weighted else None, state=state_of(case, dtype))
-    gradient = poisoned(case, memory, dtype)
-    parameters = memory.copy(case.parameters().astype(dtype))
-    loss = run.evaluate(parameters, gradient, np.arange(n))
-    return loss, gradient
-
-
-def state_of(case, dtype):
-    """Running statistics, where the case has some."""
-    return case.state().astype(dtype) if case.program.n_state else None
 
 
 @lru_cache

@@ -7,22 +7,10 @@ from sknn import _places
 from sknn._kernels.cpu import executor
 from sknn._kernels.ops import Opcode
 
-from .cases import TOLERANCE, as_dtype, make_executor, network_cases, poisoned
+from .cases import TOLERANCE, gradient_of, network_cases
 
 CASES = list(network_cases())
 IMAGES = [case for case in CASES if (case.program.ops["opcode"] == Opcode.CONV).any()]
-
-
-def gradient_of(memory, case, dtype, n, n_threads):
-    """Loss, gradient and running statistics of one minibatch."""
-    X, y, weights = case.data(n)
-    X, y = as_dtype(case, X, y, dtype)
-    run = make_executor(case, dtype, n, n_threads)
-    state = case.state().astype(dtype) if case.program.n_state else None
-    run.bind(X, y, weights, state=state)
-    gradient = poisoned(case, memory, dtype)
-    loss = run.evaluate(memory.copy(case.parameters().astype(dtype)), gradient, np.arange(n))
-    return loss, gradient
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -31,12 +19,12 @@ def gradient_of(memory, case, dtype, n, n_threads):
 def test_chunks(memory, monkeypatch, case, dtype, n_threads):
     """One row at a time, and threads without any."""
     for n in (2, 11):
-        expected_loss, expected = gradient_of(memory, case, dtype, n, n_threads)
+        expected_loss, expected = gradient_of(memory, case, dtype, n, n, n_threads)
         with monkeypatch.context() as patch:
             patch.setattr(executor, "stretches", _places.stretches.__wrapped__)
             patch.setattr(_places, "CACHE_BYTES", 1)
             patch.setattr(_places, "ELEMENTS_PER_PARAMETER", 0)
-            loss, gradient = gradient_of(memory, case, dtype, n, n_threads)
+            loss, gradient = gradient_of(memory, case, dtype, n, n, n_threads)
         tolerance = 20 * TOLERANCE[dtype]
         assert loss == pytest.approx(expected_loss, rel=tolerance)
         scale = np.abs(expected).max()
