@@ -46,18 +46,13 @@ cpdef enum Phase:       # bits: an op takes part in some of them
 cpdef enum Arena:       # which memory an operand lies in
     NONE                # the operand is not there
     VALUE               # [capacity, size] at offset * capacity, one per value
-    PARAMETER           # the flat vector of parameters
-    STATE               # what is kept but not trained (running mean and variance)
     INPUT               # the rows of X
-    BYTES               # one byte per element (masks, positions of a maximum)
-    WORKSPACE           # scratch of one thread
+    BYTES               # one byte per element (positions of a maximum)
 
-cpdef enum ElementType:
-    COMPUTE             # the float type the program runs in
+cpdef enum ElementType:     # of X
     FLOAT32
     FLOAT64
     UINT8
-    INT32
 
 cdef enum:
     MAX_OPCODES = 64
@@ -76,17 +71,15 @@ cdef enum:
     ALIGNMENT = 16
 
 
-# Where an operand lies. A table is 1 x 1 x width; a view (one head, one part of a
-# concatenation) has the strides of the buffer it looks into.
+# Where an operand lies. A table is 1 x 1 x width; a view (one part of a concatenation) has the
+# strides of the buffer it looks into.
 cdef packed struct Operand:
     int32_t arena           # Arena
-    int32_t element_type    # ElementType
-    int64_t offset          # of the buffer, elements per row of capacity
-    int64_t start           # of the view inside a row of the buffer
     int32_t height
     int32_t width
     int32_t channels
-    int32_t border          # pixels around an image that elementwise kernels do not touch
+    int64_t offset          # of the buffer, elements per row of capacity
+    int64_t start           # of the view inside a row of the buffer
     int64_t pixel_stride    # elements from one pixel to the next
     int64_t row_stride      # elements from one row of pixels to the next
     int64_t sample_stride   # elements from one sample to the next

@@ -22,8 +22,8 @@ cdef extern from *:
     int sknn_cpu_level() nogil
 
 OPERAND_DTYPE = np.dtype([
-    ("arena", "i4"), ("element_type", "i4"), ("offset", "i8"), ("start", "i8"),
-    ("height", "i4"), ("width", "i4"), ("channels", "i4"), ("border", "i4"),
+    ("arena", "i4"), ("height", "i4"), ("width", "i4"), ("channels", "i4"),
+    ("offset", "i8"), ("start", "i8"),
     ("pixel_stride", "i8"), ("row_stride", "i8"), ("sample_stride", "i8"),
     ("grad_offset", "i8"), ("accumulate", "i4"), ("gated", "i4"),
 ])
