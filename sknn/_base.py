@@ -251,7 +251,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _dtype_of(self, X):
         """What to compute in for this X where ``dtype`` is None."""
-        return compute_dtype(X, None)
+        return compute_dtype(X)
 
     def _start(self, parameters, state, first_pass):
         """Take the parameters of a fit that has all it needs."""

@@ -68,6 +68,12 @@ class Classifier(ClassifierMixin, BaseNetwork):
         -------
         self : object
             The estimator.
+
+        Raises
+        ------
+        ValueError
+            As `fit`; also if the first call has no ``classes``, y has a label that is not among
+            them, or ``early_stopping`` or ``class_weight='balanced'`` ask for all samples.
         """
         if self.class_weight == "balanced":
             raise ValueError(
@@ -204,6 +210,11 @@ class Regressor(RegressorMixin, BaseNetwork):
         -------
         self : object
             The estimator.
+
+        Raises
+        ------
+        ValueError
+            As `fit`; also if y has other outputs than before, or with ``early_stopping``.
         """
         return self._fit(X, y, sample_weight, incremental=True)
 

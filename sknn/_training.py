@@ -93,7 +93,7 @@ class Trainer:
 
     Parameters
     ----------
-    estimator : MLPClassifier or MLPRegressor
+    estimator : BaseNetwork
     program : Program
     parameters : ndarray, the flat vector, which is trained in place
     state : ndarray or None

@@ -69,10 +69,8 @@ def to_host(array):
     return array.get() if is_on_gpu(array) else array
 
 
-def compute_dtype(X, dtype):
-    """What to compute in: ``dtype`` if given, else float32 for float32 and float64 for all."""
-    if dtype is not None:
-        return np.dtype(dtype)
+def compute_dtype(X):
+    """What to compute in where nobody says it: float32 for float32, float64 for all else."""
     return np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
 
 

@@ -101,6 +101,12 @@ def alexnet(filters=(32, 64, 96, 96, 64), units=(256, 256), dropout=0.5):
     ----------
     Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural
     networks", 2012.
+
+    Examples
+    --------
+    >>> from sknn import NetworkClassifier
+    >>> from sknn.architectures import alexnet
+    >>> clf = NetworkClassifier(alexnet(units=(128,)), max_iter=5)
     """
     first, *others = filters
     layers = [("conv1", Conv(first, 5, activation="relu")), ("pool1", MaxPool(3, strides=2))]
@@ -135,6 +141,12 @@ def vgg(filters=((32, 32), (64, 64), (128, 128)), units=(256,), *, normalization
     ----------
     Simonyan and Zisserman, "Very deep convolutional networks for large-scale image
     recognition", 2014; the normalisation came later.
+
+    Examples
+    --------
+    >>> from sknn.architectures import vgg
+    >>> [name for name, layer in vgg(((32,), (64, 64)), normalization=None)]
+    ['conv1_1', 'pool1', 'conv2_1', 'conv2_2', 'pool2', 'dense1', 'dense1_dropout']
     """
     layers = []
     for stage, numbers in enumerate(filters, start=1):
@@ -162,6 +174,11 @@ def resnet(depth=20, filters=(16, 32, 64)):
     Returns
     -------
     layers : list of (name, layer) pairs
+
+    Raises
+    ------
+    ValueError
+        If there is no such depth.
 
     References
     ----------

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sknn import schedules
-from sknn._kernels.ops import Optimizer as Opcode
+from sknn._kernels.ops import Optimizer as OptimizerEnum
 
 
 class Optimizer:
@@ -45,7 +45,7 @@ class SGD(Optimizer):
     Coefficients: momentum, whether it is Nesterov's. Slots: velocity, if there is momentum.
     """
 
-    opcode = Opcode.SGD
+    opcode = OptimizerEnum.SGD
 
     def __init__(self, parameters, schedule, momentum, nesterov):
         self.is_plain_descent = momentum == 0
@@ -60,7 +60,7 @@ class Adam(Optimizer):
     Coefficients: beta_1, beta_2, epsilon. Slots: mean, mean square.
     """
 
-    opcode = Opcode.ADAM
+    opcode = OptimizerEnum.ADAM
     n_slots = 2
 
     def __init__(self, parameters, learning_rate_init, beta_1, beta_2, epsilon):

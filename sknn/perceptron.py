@@ -240,6 +240,12 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         -------
         self : Perceptron
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the data or a parameter are not accepted, if there is but one class, or if the
+            weights did not stay finite.
         """
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"estimator": self, "X": X, "y": y, "metadata": metadata}
@@ -285,6 +291,12 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         -------
         self : Perceptron
             The estimator.
+
+        Raises
+        ------
+        ValueError
+            As `fit`; also if the first call has no ``classes``, a later one has others, or
+            ``early_stopping`` or ``class_weight='balanced'`` ask for all samples.
         """
         if self.early_stopping:
             raise ValueError("early_stopping should be False with partial_fit")

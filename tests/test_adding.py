@@ -63,7 +63,7 @@ def rms_prop(p, g, slots, learning_rate, coefficients):
 """
 OPTIMIZER = """
 class RmsProp(Optimizer):
-    opcode = Opcode.RMS_PROP
+    opcode = OptimizerEnum.RMS_PROP
 
     def __init__(self, parameters, schedule, decay, epsilon):
         super().__init__(parameters, schedule)
