@@ -242,6 +242,15 @@ template<class T> Strip<T> choose_strip(ptrdiff_t rows) {
 template<class T> inline __attribute__((always_inline))
 void swap_parts(VectorOf<T>& a, VectorOf<T>& b, int half) {
     constexpr int LANES = Vector<T>::lanes;
+    const VectorOf<T> before = a;
+#if defined(__clang__)      // whose shuffle takes constants alone, but which makes one of this
+    const VectorOf<T> other = b;
+#pragma unroll
+    for (int j = 0; j < LANES; ++j) {
+        a[j] = j & half ? other[j - half] : before[j];
+        b[j] = j & half ? other[j] : before[j + half];
+    }
+#else
     typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Index;
     Index __attribute__((vector_size(VECTOR_BYTES))) first{}, second{};
 #pragma GCC unroll 16
@@ -249,9 +258,9 @@ void swap_parts(VectorOf<T>& a, VectorOf<T>& b, int half) {
         first[j] = j & half ? LANES + j - half : j;
         second[j] = j & half ? LANES + j : j + half;
     }
-    const VectorOf<T> before = a;
     a = __builtin_shuffle(before, b, first);
     b = __builtin_shuffle(before, b, second);
+#endif
 }
 
 // out = in', or added to it         in (n, m) of at most LANES rows and columns, in registers
