@@ -36,7 +36,7 @@ from sknn._state import (
     state_from_pickle,
     state_to_pickle,
 )
-from sknn._training import Trainer, reset_progress, tasks
+from sknn._training import Trainer, forget_training, prepare_progress, tasks
 from sknn._validation import (
     CSR,
     Data,
@@ -258,8 +258,9 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         set_parameters(self, self._program(), parameters, state)
         if first_pass:
             self.n_iter_ = self.t_ = 0
-            if self.solver in STOCHASTIC_SOLVERS:
-                reset_progress(self)
+            forget_training(self)
+        if self.solver in STOCHASTIC_SOLVERS:
+            prepare_progress(self)
 
     def _stochastic(self, parameters, state, data, random_state, given, first_pass, incremental,
                     gpu):  # fmt: skip

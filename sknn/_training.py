@@ -14,6 +14,11 @@ from sknn._state import reconstruction, set_parameters
 from sknn._validation import choose_batch_size
 from sknn.optimizers import make_optimizer
 
+# what a training by minibatches leaves, beside the parameters
+RECORDS = (
+    "loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_", "_optimizer"
+)  # fmt: skip
+
 
 class Split:
     """Which rows train and which validate."""
@@ -35,9 +40,22 @@ class Split:
             )
 
 
-def reset_progress(estimator):
-    """The fitted attributes that record a training, as before the first epoch."""
-    estimator.loss_curve_ = []
+def forget_training(estimator):
+    """Drop what the training of a network that is now replaced left behind."""
+    for name in RECORDS:
+        vars(estimator).pop(name, None)
+
+
+def prepare_progress(estimator):
+    """The fitted attributes that record a training: new ones, or those of the last call.
+
+    The loss is no measure of scores, nor they of it: what was best is forgotten where
+    ``early_stopping`` was changed.
+    """
+    if not hasattr(estimator, "loss_curve_"):
+        estimator.loss_curve_ = []
+    elif (estimator.validation_scores_ is not None) == estimator.early_stopping:
+        return
     estimator._no_improvement_count = 0
     stopping_early = estimator.early_stopping
     estimator.validation_scores_ = [] if stopping_early else None

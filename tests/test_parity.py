@@ -542,6 +542,56 @@ def test_set_params_between_calls(params, method):
     assert_same(ours, theirs, X)
 
 
+@pytest.mark.parametrize("task", ["multiclass", "squared_error"])
+@pytest.mark.parametrize(
+    "method, early_stopping", [("fit", True), ("fit", False), ("partial_fit", False)]
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_change_of_early_stopping_between_calls(task, method, early_stopping):
+    """What was best before is no measure of what is watched now. (scikit-learn fails here.)"""
+    X, y = make_task(task)
+    ours, _ = make_pair(task, early_stopping=not early_stopping, warm_start=method == "fit")
+    n_before = len(ours.fit(X, y).loss_curve_)
+    ours.set_params(early_stopping=early_stopping)
+    n_epochs = getattr(ours, method)(X, y).n_iter_
+    assert len(ours.loss_curve_) == n_before + n_epochs
+    if early_stopping:
+        assert len(ours.validation_scores_) == n_epochs
+        assert ours.best_validation_score_ == max(ours.validation_scores_)
+        assert ours.best_loss_ is None
+    else:
+        assert ours.validation_scores_ is ours.best_validation_score_ is None
+        assert ours.best_loss_ == min(ours.loss_curve_[n_before:])
+
+
+@pytest.mark.parametrize("method", ["partial_fit", "fit"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_from_lbfgs_to_adam(method):
+    """The weights are where it goes on from. (scikit-learn has no loss_curve_ to add to.)"""
+    X, y = make_task("multiclass")
+    ours, theirs = make_pair("multiclass", solver="lbfgs", warm_start=method == "fit")
+    ours.fit(X, y)
+    theirs.fit(X, y)
+    for estimator in ours, theirs:
+        estimator.set_params(solver="adam")
+    theirs.loss_curve_, theirs.best_loss_, theirs._no_improvement_count = [], np.inf, 0
+    theirs.validation_scores_ = theirs.best_validation_score_ = None
+    call_both(ours, theirs, method, X, y)
+    assert len(ours.loss_curve_) == ours.n_iter_
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_lbfgs_drops_what_adam_left():
+    """A network of another width has other moments and no curve. (scikit-learn keeps them.)"""
+    X, y = make_task("multiclass")
+    ours, _ = make_pair("multiclass", solver="adam")
+    ours.fit(X, y).set_params(solver="lbfgs").fit(np.tile(X, 2), y)
+    assert not hasattr(ours, "loss_curve_")
+    ours.set_params(solver="adam").partial_fit(np.tile(X, 2), y)
+    assert ours.loss_curve_ == [ours.loss_]
+
+
 @pytest.mark.parametrize("task", ["multiclass", "multilabel", "squared_error"])
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
 @pytest.mark.parametrize("early_stopping", [False, True])
