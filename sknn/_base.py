@@ -35,6 +35,7 @@ from sknn._state import (
     set_parameters,
     state_from_pickle,
     state_to_pickle,
+    unchanged_on_error,
 )
 from sknn._training import Trainer, forget_training, prepare_progress, tasks
 from sknn._validation import (
@@ -134,6 +135,9 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
     def _validation_score(self, predictions, targets, weights):
         """What early stopping watches."""
 
+    def _take_classes(self, y, classes):
+        """What the first `partial_fit` says of those to come."""
+
     def _weigh(self, y, sample_weight):
         return sample_weight
 
@@ -170,14 +174,11 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
-    def _fit(self, X, y, sample_weight, *, incremental):
-        before = dict(vars(self))
-        try:
+    def _fit(self, X, y, sample_weight, *, incremental, classes=None):
+        with unchanged_on_error(self):
+            if incremental:
+                self._take_classes(y, classes)
             train = self._prepare(X, y, sample_weight, incremental)
-        except BaseException:  # nothing was trained: leave no mixture of two fits
-            vars(self).clear()
-            vars(self).update(before)
-            raise
         train()
         if not np.isfinite(self._parameters).all():
             raise ValueError(

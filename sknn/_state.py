@@ -2,11 +2,24 @@
 
 import copy
 import operator
+from contextlib import contextmanager
 
 import numpy as np
 
 from sknn._program import round_up
 from sknn.initializers import INITIALIZERS
+
+
+@contextmanager
+def unchanged_on_error(estimator):
+    """Leave no mixture of two fits where the second fails: the estimator is as it was."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def initial_parameters(program, random_state, dtype, gain):

@@ -36,6 +36,10 @@ class Classifier(ClassifierMixin, BaseNetwork):
     def _encode(self, y, dtype):
         return self._encoder.encode(y, dtype), self._encoder.n_outputs
 
+    def _take_classes(self, y, classes):
+        if _check_partial_fit_first_call(self, classes):
+            self._encoder = LabelEncoder(y if is_multilabel(y) else self.classes_)
+
     def _weigh(self, y, sample_weight):
         return with_class_weight(self.class_weight, self._encoder, y, sample_weight)
 
@@ -82,9 +86,7 @@ class Classifier(ClassifierMixin, BaseNetwork):
                 "classes=classes, y=y) on a sample that represents them, and pass the result "
                 "as a dict."
             )
-        if _check_partial_fit_first_call(self, classes):
-            self._encoder = LabelEncoder(y if is_multilabel(y) else self.classes_)
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def predict(self, X):
         """Predict class labels.

@@ -27,6 +27,7 @@ from sknn._compat import (
     _fit_context,
 )
 from sknn._kernels.cpu.variant import load
+from sknn._state import unchanged_on_error
 
 kernel = load("perceptron")
 
@@ -249,16 +250,17 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         """
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"estimator": self, "X": X, "y": y, "metadata": metadata}
-        X, y = self._validate(X, y, reset=True)
-        self.classes_ = np.unique(y)
-        self.t_ = 1.0
-        if self.warm_start and hasattr(self, "coef_"):
-            coef_init = self.coef_ if coef_init is None else coef_init
-            intercept_init = self.intercept_ if intercept_init is None else intercept_init
-
         context = self._init_callback_context(max_subtasks=self.max_iter)
-        context.call_on_fit_task_begin(**data)
-        self._train(X, y, coef_init, intercept_init, sample_weight, self.max_iter, (context, data))
+        with unchanged_on_error(self):
+            X, y = self._validate(X, y, reset=True)
+            self.classes_ = np.unique(y)
+            self.t_ = 1.0
+            if self.warm_start and hasattr(self, "coef_"):
+                coef_init = self.coef_ if coef_init is None else coef_init
+                intercept_init = self.intercept_ if intercept_init is None else intercept_init
+            context.call_on_fit_task_begin(**data)
+            callbacks = (context, data) if hasattr(self, "_skl_callbacks") else None
+            self._train(X, y, coef_init, intercept_init, sample_weight, self.max_iter, callbacks)
         context.call_on_fit_task_end(**data, reconstruction_attributes={})
 
         if self.tol is not None and self.n_iter_ == self.max_iter:
@@ -307,12 +309,12 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
                 "example with the result of compute_class_weight('balanced', "
                 "classes=classes, y=y) on a large enough sample of the labels."
             )
-        X, y = self._validate(X, y, reset=not hasattr(self, "classes_"))
-        _check_partial_fit_first_call(self, classes)
-        if not hasattr(self, "t_"):
-            self.t_ = 1.0
-        coef, intercept = getattr(self, "coef_", None), getattr(self, "intercept_", None)
-        self._train(X, y, coef, intercept, sample_weight, max_iter=1)
+        with unchanged_on_error(self):
+            X, y = self._validate(X, y, reset=not hasattr(self, "classes_"))
+            _check_partial_fit_first_call(self, classes)
+            self.t_ = getattr(self, "t_", 1.0)
+            coef, intercept = getattr(self, "coef_", None), getattr(self, "intercept_", None)
+            self._train(X, y, coef, intercept, sample_weight, max_iter=1)
         return self
 
     def _validate(self, X, y, reset):
@@ -369,7 +371,7 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         try:
             with team:
                 for epoch in range(max_iter):
-                    task = _begin_epoch(callbacks) if hasattr(self, "_skl_callbacks") else None
+                    task = None if callbacks is None else _begin_epoch(callbacks)
                     if self.shuffle:
                         kernel.shuffle(order, seed)
                     training = order[~held_out[order]] if self.early_stopping else order
@@ -439,8 +441,8 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
             return np.zeros(shape, dtype=X.dtype)
         coef = coef.toarray() if issparse(coef) else coef
         coef = np.array(coef, dtype=X.dtype, order="C")
-        if n_classes == 2:
-            coef = coef.reshape(1, -1)
+        if n_classes == 2 and coef.size == n_features:
+            coef = coef.reshape(shape)
         if coef.shape != shape:
             raise ValueError(
                 "Provided coef_init does not match dataset. It should have the shape "
@@ -499,9 +501,7 @@ class _Team:
     """
 
     def __init__(self, X, labels, sample_weight, coef, learners, rule, n_jobs, max_iter):
-        self.X = X
-        self.labels = labels
-        self.sample_weight = sample_weight
+        self.X, self.labels, self.sample_weight = X, labels, sample_weight
         self.coef = coef
         self.learners = learners
         self.rule = rule

@@ -287,6 +287,17 @@ def test_a_failed_fit_on_other_data_leaves_no_mixture(name, params):
     assert np.isin(estimator.predict(wide[:, :n_features]).round(), np.arange(-9, 9)).all()
 
 
+@pytest.mark.parametrize("bad", [{"X": changed(X, (3, 1), np.nan)}, {"classes": [0, 2]}])
+def test_classes_of_a_failed_partial_fit_are_forgotten(bad):
+    classifier = sknn.MLPClassifier(**PARAMS)
+    with pytest.raises(ValueError):
+        classifier.partial_fit(**{"X": X, "y": y, "classes": [0, 1, 5], **bad})
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        classifier.partial_fit(X, y)
+    classifier.partial_fit(X, y, classes=[0, 1])
+    np.testing.assert_array_equal(classifier.classes_, [0, 1])
+
+
 # Numbers out of range
 
 

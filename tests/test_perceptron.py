@@ -354,6 +354,15 @@ def test_callback_stops_the_fit():
     assert Perceptron().set_callbacks(StopAtThird()).fit(X, y).n_iter_ == 3
 
 
+def test_partial_fit_with_callbacks():
+    """They are told of fits only."""
+    X, y = classes(3)
+    model = Perceptron().set_callbacks(ScoringMonitor(scoring="accuracy"))
+    model.partial_fit(X, y, classes=[0, 1, 2])
+    expected = Perceptron().partial_fit(X, y, classes=[0, 1, 2])
+    assert_array_equal(model.coef_, expected.coef_)
+
+
 def test_callbacks_in_a_search():
     X, y = classes(3)
     search = GridSearchCV(make_pipeline(StandardScaler(), Perceptron()), {}, cv=2)
@@ -493,6 +502,28 @@ def test_unseen_labels():
         Perceptron().partial_fit([[0.0], [1.0]], [0, 1])
 
 
+def test_classes_of_a_failed_partial_fit_are_forgotten():
+    X, y = classes(3)
+    model = Perceptron()
+    with pytest.raises(ValueError, match=r"not in classes: \[2\]"):
+        model.partial_fit(X, y, classes=[0, 1])
+    assert_array_equal(model.partial_fit(X, y, classes=[0, 1, 2]).classes_, [0, 1, 2])
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_failed_call_leaves_the_model(method):
+    """Weights, classes and the number of features belong together."""
+    X, y = classes(3)
+    model = fit(Perceptron(), X, y)
+    before = model.predict(X)
+    n_features = X.shape[1] - (method == "fit")
+    with pytest.raises(ValueError, match="sample_weight"):
+        getattr(model, method)(X[:, :n_features], y, sample_weight=[1.0])
+    with pytest.raises(ValueError, match="overflow"):
+        getattr(model.set_params(eta0=1e308), method)(X[:, :n_features], y)
+    assert_array_equal(model.predict(X), before)
+
+
 def test_what_partial_fit_does_not_support():
     with pytest.raises(ValueError, match="class_weight 'balanced' is not supported for"):
         Perceptron(class_weight="balanced").partial_fit([[0.0]], [0], classes=[0, 1])
@@ -505,6 +536,7 @@ def test_what_partial_fit_does_not_support():
     [
         {"coef_init": np.zeros((3, 5))},
         {"coef_init": np.zeros((2, 21))},
+        {"coef_init": np.zeros(20)},
         {"intercept_init": np.zeros(2)},
         {"intercept_init": np.zeros((3, 1))},
     ],
@@ -512,6 +544,13 @@ def test_what_partial_fit_does_not_support():
 def test_initial_weights_of_the_wrong_shape(keywords):
     with pytest.raises(ValueError, match="does not match dataset"):
         Perceptron().fit(*classes(3), **keywords)
+
+
+def test_the_shape_that_came_is_named():
+    X, y = classes(3)
+    model = fit(Perceptron(warm_start=True), X, y)
+    with pytest.raises(ValueError, match=r"shape \(1, 21\), not \(3, 21\)"):
+        model.fit(X, y > 0)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
