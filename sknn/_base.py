@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state, column_or_1d
@@ -237,6 +238,11 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _check_X_y(self, X, y, incremental, reset):
         numeric = isinstance(self, RegressorMixin)
+        if numeric and sparse.issparse(y):
+            raise ValueError(
+                f"y is a sparse matrix of shape {y.shape}, but targets of regression must be "
+                "dense. Give y.toarray()."
+            )
         X, y = self._check_X(X, y=to_host(y), multi_output=True, y_numeric=numeric, reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)

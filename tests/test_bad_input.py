@@ -127,6 +127,11 @@ def test_wrong_labels(labels):
     check_errors(make_pair("MLPClassifier"), "fit", X, labels)
 
 
+def test_sparse_regression_targets():
+    with pytest.raises(ValueError, match=r"y is a sparse matrix.*Give y\.toarray\(\)"):
+        sknn.MLPRegressor(**PARAMS).fit(X, sparse.csr_array(X[:, :2]))
+
+
 def test_text_as_regression_targets():
     """scikit-learn's error is one of NumPy's private types."""
     for estimator in make_pair("MLPRegressor"):
