@@ -80,12 +80,13 @@ class Iterations:
         self.estimator, self.dtype = estimator, objective.dtype
         self.iteration_task = iteration_task
         self.n, self.ended_early = 0, False
-        self.result = scipy.optimize.OptimizeResult(x=parameters, fun=np.inf)
+        self.result = scipy.optimize.OptimizeResult(x=parameters.astype(np.float64), fun=np.inf)
         self.has_callbacks = hasattr(estimator, "_skl_callbacks")
 
     def __call__(self, intermediate_result):
         self.n += 1
-        self.result = intermediate_result
+        # SciPy's x is where it evaluates next, so that it changes within an iteration
+        self.result.x[...], self.result.fun = intermediate_result.x, intermediate_result.fun
         if not self.has_callbacks:
             return
         self.estimator._show_parameters(intermediate_result.x.astype(self.dtype))

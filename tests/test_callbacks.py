@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknn import MLPClassifier, MLPRegressor
+from sknn._lbfgs import Objective
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -284,6 +285,30 @@ def test_ctrl_c_between_epochs(cls, early_stopping, press_ctrl_c, data):
         best = 1 + int(np.argmax(estimator.validation_scores_))
         stopped = cls(**{**params, "max_iter": best}).fit(X, y)
         assert_same_weights(estimator, stopped)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_ctrl_c_within_an_iteration_of_lbfgs(dtype, data, monkeypatch):
+    """What stays is the last iteration's, not a point that the next one tries."""
+    X, y = data
+    evaluate, n_evaluations = Objective.__call__, 0
+
+    def interrupted(objective, vector):
+        nonlocal n_evaluations
+        n_evaluations += 1
+        if n_evaluations == 5:
+            raise KeyboardInterrupt
+        return evaluate(objective, vector)
+
+    params = {**PARAMS, "solver": "lbfgs", "dtype": dtype}
+    estimator = MLPClassifier(**params)
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="interrupted by user"):
+        patch.setattr(Objective, "__call__", interrupted)
+        estimator.fit(X, y)
+    assert 0 < estimator.n_iter_ < 5
+    stopped = MLPClassifier(**{**params, "max_iter": estimator.n_iter_}).fit(X, y)
+    assert_same_weights(estimator, stopped)
+    assert estimator.loss_ == stopped.loss_
 
 
 def test_ctrl_c_within_an_epoch(press_ctrl_c):
