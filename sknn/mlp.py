@@ -49,6 +49,18 @@ class _Perceptron(BaseNetwork):
         self._layer_units = (X.shape[1], *sizes, n_outputs)
         self.n_layers_ = len(self._layer_units)
 
+    def _check_same(self, asked, n_outputs, loss):
+        super()._check_same(asked, n_outputs, loss)
+        # other sizes are passed over, as in scikit-learn
+        _, *now = asked
+        if now != [self._dropout, self._normalization]:
+            raise ValueError(
+                "dropout or normalization was changed after the network was fitted, so training "
+                f"cannot go on from its parameters. They are {now[0] or 0.0} and {now[1]!r}, and "
+                f"were {self._dropout or 0.0} and {self._normalization!r}. Fit anew with "
+                "warm_start=False."
+            )
+
     def _gain(self):
         return 2.0 if self.activation == "logistic" else 6.0
 

@@ -44,6 +44,17 @@ def test_dropout_is_the_same_on_any_number_of_threads(cls, dropout):
 
 
 @pytest.mark.parametrize("cls", BOTH)
+@pytest.mark.parametrize("params", [{"dropout": 0.3}, {"normalization": "batch"}], ids=str)
+def test_training_that_goes_on_does_not_pass_over_a_change(cls, params):
+    estimator = cls(**PARAMS, warm_start=True).fit(X, y).set_params(**params)
+    for method in (estimator.fit, estimator.partial_fit):
+        with pytest.raises(ValueError, match="dropout or normalization was changed"):
+            method(X, y)
+    estimator.set_params(warm_start=False).fit(X, y)
+    assert_same(estimator, cls(**PARAMS, **params).fit(X, y))
+
+
+@pytest.mark.parametrize("cls", BOTH)
 def test_no_dropout_draws_nothing(cls):
     """A rate of 0 leaves the numbers as they are without."""
     assert_same(cls(**PARAMS, dropout=[0.0, 0.0]).fit(X, y), cls(**PARAMS).fit(X, y))
