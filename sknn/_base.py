@@ -36,6 +36,7 @@ from sknn._state import (
     set_parameters,
     state_from_pickle,
     state_to_pickle,
+    trainable,
     unchanged_on_error,
 )
 from sknn._training import Trainer, forget_training, prepare_progress, tasks
@@ -216,8 +217,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         else:
             self._check_same(asked, n_outputs, loss)
             program = self._program()
-            parameters = get_parameters(self, program).astype(dtype, copy=False)
-            state = self._state if self._state is None else self._state.astype(dtype, copy=False)
+            parameters = trainable(get_parameters(self, program), dtype)
+            state = None if self._state is None else trainable(self._state, dtype)
         data = Data(prepare_X(X, dtype, program.x_scale), targets, weights)
         solver = self._lbfgs if self.solver == "lbfgs" else self._stochastic
         return solver(parameters, state, data, random_state, given, first_pass, incremental, gpu)

@@ -35,6 +35,15 @@ def initial_state(program, dtype):
     return np.array(program.initial_state, dtype) if program.n_state else None
 
 
+def trainable(vector, dtype):
+    """The vector, or a copy where it has another type or lies in a file that is only read.
+
+    Kernels write without asking: into such a file it would end the process.
+    """
+    vector = vector.astype(dtype, copy=False)
+    return vector if vector.flags.writeable else vector.copy()
+
+
 def set_parameters(estimator, program, vector, state=None):
     """Make ``vector`` the estimator's parameters, and the fitted attributes views of it.
 

@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from sknn._device import make_executor
 from sknn._orders import LARGEST_SEED, make_orders
-from sknn._state import reconstruction, set_parameters
+from sknn._state import reconstruction, set_parameters, trainable
 from sknn._validation import choose_batch_size
 from sknn.optimizers import make_optimizer
 
@@ -140,7 +140,7 @@ class Trainer:
         self.optimizer = getattr(estimator, "_optimizer", None)
         if not incremental or self.optimizer is None or self.optimizer.slots is None:
             self.optimizer = make_optimizer(estimator, parameters)
-        self.optimizer.slots = self.optimizer.slots.astype(parameters.dtype, copy=False)
+        self.optimizer.slots = trainable(self.optimizer.slots, parameters.dtype)
         self.orders = make_orders(
             self.split.train, random_state, n_samples=data.n_samples, executor=self.executor,
             is_private=isinstance(estimator.random_state, Integral) and not incremental,

@@ -441,6 +441,20 @@ def test_memory_mapped_estimator_predicts(cls, tmp_path):
 
 
 @pytest.mark.parametrize("cls", BOTH)
+@pytest.mark.parametrize("params", [{}, {"normalization": "batch"}, {"solver": "sgd"}], ids=str)
+@pytest.mark.parametrize("method", ["partial_fit", "fit"])
+def test_training_goes_on_from_a_memory_mapped_estimator(cls, params, method, tmp_path):
+    """The file may not be written to. joblib hands such estimators to its workers, too."""
+    X, y = make_data()
+    estimator = cls(**PARAMS, **params, warm_start=True)
+    estimator.partial_fit(X, y, **({"classes": [0, 1, 2]} if cls is MLPClassifier else {}))
+    other = mapped(estimator, tmp_path)
+    for e in other, estimator:
+        getattr(e, method)(X, y)
+    assert_same_parameters(other, estimator)
+
+
+@pytest.mark.parametrize("cls", BOTH)
 def test_partial_fit_is_hidden_with_lbfgs(cls):
     assert not hasattr(cls(solver="lbfgs"), "partial_fit")
     assert hasattr(cls(solver="sgd"), "partial_fit")
