@@ -251,6 +251,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         return X, y, loss
 
     def _choose_dtype(self, X, first_pass):
+        if self.dtype not in (None, "float32", "float64"):  # set after a first partial_fit
+            raise ValueError(f"dtype must be 'float32', 'float64' or None, got {self.dtype!r}.")
         if self.dtype is None and not first_pass:
             return self._parameters.dtype
         if self.dtype is None and self.solver == "lbfgs":

@@ -83,8 +83,16 @@ def choose_n_threads(n_threads, flops_per_step, n_steps=1, n_executors=None):
         Minibatches of a call, for which the threads are started.
     n_executors : int, default=None
         Executors that share the cores; None is those now running and one more.
+
+    Raises
+    ------
+    ValueError
+        If the user asked for none. Predictions and ``partial_fit`` of a fitted estimator do not
+        go through the checks of parameters.
     """
     if n_threads is not None:
+        if n_threads < 1:
+            raise ValueError(f"n_threads must be a positive number or None, got {n_threads}.")
         return n_threads
     flops = flops_per_step * n_steps
     worth = int(min(flops_per_step / MIN_FLOPS_PER_STEP, flops / MIN_FLOPS_PER_CALL))

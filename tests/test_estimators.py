@@ -251,6 +251,25 @@ def test_wrong_number_of_threads(n_threads):
         MLPClassifier(n_threads=n_threads).fit(*make_data())
 
 
+@pytest.mark.parametrize("dtype", ["float16", "int32"])
+def test_wrong_dtype_after_fit(dtype):
+    """partial_fit, from the second on, checks no parameters."""
+    X, y = make_data()
+    classifier = MLPClassifier(**PARAMS).fit(X, y).set_params(dtype=dtype)
+    with pytest.raises(ValueError, match=f"dtype must be .* got '{dtype}'"):
+        classifier.partial_fit(X, y)
+
+
+@pytest.mark.parametrize("n_threads", [0, -1])
+def test_wrong_number_of_threads_after_fit(n_threads):
+    """Predictions, and partial_fit from the second on, check no parameters."""
+    X, y = make_data()
+    classifier = MLPClassifier(**PARAMS).fit(X, y).set_params(n_threads=n_threads)
+    for call in (lambda: classifier.predict(X), lambda: classifier.partial_fit(X, y)):
+        with pytest.raises(ValueError, match=f"n_threads must be .* got {n_threads}"):
+            call()
+
+
 # Pickles and the flat vector
 
 
