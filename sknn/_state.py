@@ -35,15 +35,6 @@ def initial_state(program, dtype):
     return np.array(program.initial_state, dtype) if program.n_state else None
 
 
-def trainable(vector, dtype):
-    """The vector, or a copy where it has another type or lies in a file that is only read.
-
-    Kernels write without asking: into such a file it would end the process.
-    """
-    vector = vector.astype(dtype, copy=False)
-    return vector if vector.flags.writeable else vector.copy()
-
-
 def set_parameters(estimator, program, vector, state=None):
     """Make ``vector`` the estimator's parameters, and the fitted attributes views of it.
 
@@ -74,6 +65,15 @@ def get_parameters(estimator, program):
             view[...] = array
     set_parameters(estimator, program, vector, estimator._state)
     return vector
+
+
+def trainable(vector, dtype):
+    """The vector itself, or a copy where it is of another type or must not be written.
+
+    Kernels write without asking, and the arrays of an estimator that `joblib.load` maps into
+    memory, or hands to a process, lie in pages that end the process then.
+    """
+    return np.require(vector, dtype, ["WRITEABLE", "ENSUREARRAY"])
 
 
 def reconstruction(program, vector, state):
