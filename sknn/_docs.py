@@ -250,7 +250,8 @@ pretrained : FrozenEstimator, dict or None, default=None
 
 frozen_layers : list of str, default=()
     Names of layers that are not trained. The running statistics of a frozen batch
-    normalisation still follow the data.
+    normalisation still follow the data. A warm start and `partial_fit` go by what it is then,
+    so that layers can be frozen at first and trained later.
 """
 
 MLP_ATTRIBUTES = """

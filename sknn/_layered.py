@@ -1,5 +1,7 @@
 """What networks of any layers share: images and signals, features, and a start from others."""
 
+from dataclasses import replace
+
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.frozen import FrozenEstimator
@@ -68,6 +70,9 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
                 "The layers were changed after the network was fitted, so training cannot go on "
                 "from its parameters. Fit anew with warm_start=False."
             )
+        frozen = tuple(sorted(self.frozen_layers))
+        if frozen != self._chain.frozen:
+            self._chain = replace(self._chain, frozen=frozen)
 
     # ---- X --------------------------------------------------------------------------------
 

@@ -25,7 +25,8 @@ class Objective:
         loss = self.executor.evaluate(parameters, gradient, self.order)
         weights = self.program.views(parameters)
         gradients = self.program.views(gradient)
-        decayed = self.program.segments["decayed"]
+        segments = self.program.segments
+        decayed = (segments["decayed"] != 0) & (segments["frozen"] == 0)
         for weight, slope, decays in zip(weights, gradients, decayed, strict=True):
             if decays:
                 flat = weight.ravel()

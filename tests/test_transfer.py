@@ -133,6 +133,31 @@ def test_frozen_layers_stay():
     assert not np.allclose(alone.coefs_[1], start.coefs_[1])
 
 
+@pytest.mark.parametrize("solver", ["lbfgs", "sgd", "adam"])
+def test_no_penalty_moves_frozen_layers(solver):
+    layers = [Conv(2), Dense(4, "tanh")]
+    params = {"solver": solver, "alpha": 1.0, "max_iter": 5, "random_state": 0}
+    first = NetworkClassifier(layers, **params).fit(X, y)
+    given = FrozenEstimator(first)
+    other = NetworkClassifier(layers, **params, pretrained=given, frozen_layers=["conv1"])
+    other.fit(X, y)
+    np.testing.assert_array_equal(other.coefs_[0], first.coefs_[0])
+    assert not np.allclose(other.coefs_[1], first.coefs_[1])
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_layers_are_frozen_at_first(method):
+    """A network that goes on goes by what is frozen now."""
+    clf = make(frozen_layers=["conv", "norm"], warm_start=True).fit(X, y)
+    for frozen in (), ["dense"]:
+        before = {name: array.copy() for name, array in clf.parameters_.items()}
+        getattr(clf.set_params(frozen_layers=frozen), method)(X, y)
+        for name, array in clf.parameters_.items():
+            # the mean that a normalisation takes away leaves biases before it without gradient
+            stays = name.split(".")[0] in frozen or name == "conv.biases"
+            assert np.array_equal(array, before[name]) == stays, name
+
+
 def test_statistics_are_taken_too():
     """One row uses the running statistics as they are."""
     first = make().fit(X, y)
