@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sknn._kernels.ops import Arena
+from sknn._kernels.ops import Arena, Phase
 from sknn._program import as_table, shape_of, size_of
 from sknn.layers import sequential
 from sknn.losses import Loss
@@ -67,17 +67,38 @@ def up_to(program, name):
             "them."
         )
     rows = outputs[name]
-    if rows.output["arena"] == Arena.INPUT:
+    needed = _rows_before(program.ops, rows)
+    if not (program.ops["phases"][needed] & Phase.PREDICT).any():
         raise ValueError(
             f"The layer {name!r} (transform_layer) hands X on as it is. Name a layer after it."
         )
-    ops = program.ops[: rows.ops.stop]
-    segments = program.segments.copy()
-    segments["op"] = np.minimum(segments["op"], len(ops) - 1)  # those after it, which none reads
+    ops, segments = program.ops[needed], program.segments.copy()
+    # of rows that are gone any number will do: none reads their parameters
+    segments["op"] = np.maximum(np.cumsum(needed)[segments["op"]] - 1, 0)
     passes = (replace(program.passes[0], ops=range(len(ops))),)
     return replace(
         program, ops=ops, segments=segments, passes=passes, output=as_table(rows.output)
     )
+
+
+def _rows_before(ops, layer):
+    """Which rows the output of a layer is made of.
+
+    Not those of a branch beside it: they would be taken for the only readers of what they read.
+    """
+    needed, values = np.zeros(len(ops), dtype=bool), set()
+
+    def read(operand):
+        if operand["arena"] == Arena.VALUE:
+            values.add(int(operand["offset"]))
+
+    read(layer.output)
+    for i in reversed(range(layer.ops.stop)):
+        if int(ops[i]["outputs"][0]["offset"]) in values:
+            needed[i] = True
+            for x in ops[i]["inputs"]:
+                read(x)
+    return needed
 
 
 class LayerSummary(NamedTuple):

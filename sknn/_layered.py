@@ -128,7 +128,14 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
 
     def _feature_layer(self):
         """The layer that `transform` gives the output of."""
-        return self.transform_layer or self._chain.layers[-2][0]
+        if self.transform_layer:
+            return self.transform_layer
+        if len(self._chain.layers) == 1:
+            raise ValueError(
+                f"This {type(self).__name__} has no layer before its output layer to take "
+                f"features of. Add one, or set transform_layer={OUTPUT!r}."
+            )
+        return self._chain.layers[-2][0]
 
     @property
     def _n_features_out(self):

@@ -13,7 +13,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from sknn import ConvClassifier, MLPClassifier, NetworkClassifier, NetworkRegressor
-from sknn.layers import Activation, BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool, Residual
+from sknn.layers import (
+    Activation,
+    BatchNorm,
+    Concatenate,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool,
+    Residual,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -78,9 +88,39 @@ def test_unknown_layer(name):
     if name:
         with pytest.raises(ValueError, match="the layers are conv, norm"):
             clf.set_params(transform_layer=name).transform(X)
-    first = NetworkClassifier([Flatten(), Dense(3)], transform_layer="flatten1").fit(X, y)
-    with pytest.raises(ValueError, match="hands X on"):
-        first.transform(X)
+
+
+@pytest.mark.parametrize(
+    "name, layer",
+    [
+        ("flatten1", Flatten()),
+        ("dropout1", Dropout(0.5)),
+        ("concatenate1.branch1.dropout1", Concatenate([[Dropout(0.5)], Conv(2)])),
+    ],
+)
+def test_a_layer_that_hands_X_on(name, layer):
+    clf = NetworkClassifier([layer, Dense(3)], transform_layer=name, max_iter=1).fit(X, y)
+    for n_samples in 1, 40:
+        with pytest.raises(ValueError, match="hands X on"):
+            clf.transform(X[:n_samples])
+
+
+def test_no_layer_has_features():
+    clf = ConvClassifier((), hidden_layer_sizes=(), max_iter=1).fit(X, y)
+    with pytest.raises(ValueError, match="no layer before its output layer"):
+        clf.transform(X)
+    assert clf.set_params(transform_layer="output").transform(X).shape == (40, 3)
+
+
+@pytest.mark.parametrize("beside", [Activation("tanh"), BatchNorm()])
+def test_features_of_a_branch(beside):
+    """What stands beside it leaves the layer alone that both read."""
+    branches = Concatenate([beside, [Dropout(0.5), Dropout(0)]])
+    clf = NetworkClassifier([Conv(2), branches], max_iter=2, random_state=0).fit(X, y)
+    expected = clf.set_params(transform_layer="conv1").transform(X)
+    for name in "dropout1", "dropout2":
+        clf.set_params(transform_layer=f"concatenate1.branch1.{name}")
+        np.testing.assert_array_equal(clf.transform(X), expected)
 
 
 def test_set_output():
