@@ -10,6 +10,7 @@ from itertools import pairwise
 from math import ceil
 from numbers import Integral, Real
 
+import numpy as np
 from sklearn.base import BaseEstimator
 
 from sknn._kernels.ops import Activation as ActivationEnum
@@ -60,6 +61,7 @@ def _values(layer):
 
 
 def _frozen(value):
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
@@ -82,7 +84,7 @@ def _check_count(name, what, value):
 
 
 def _check_choice(name, what, value, choices):
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(
             f"Layer {name!r}: {what} must be one of {sorted(map(str, choices))}, got {value!r}."
         )
@@ -108,7 +110,7 @@ def _weights_and_biases(builder, name, initializer, shape, fans, whole=False):
 
 def _sizes(builder, name, what, value):
     """Sizes along (height, width); along the width alone for signals."""
-    values = list(value) if isinstance(value, (tuple, list)) else [value] * builder.n_spatial
+    values = list(value) if hasattr(value, "__iter__") else [value] * builder.n_spatial
     if len(values) != builder.n_spatial:
         raise ValueError(
             f"Layer {name!r}: {what} must be an integer or {builder.n_spatial} of them, one for "
@@ -614,6 +616,11 @@ class Residual(NestedLayers, Layer):
     def _project(self, builder, x, y, name):
         """x in the shape of y."""
         shortcut = f"{name}.shortcut"
+        if "shortcut" in dict(named(self.layers)):
+            raise ValueError(
+                f"A layer in {name!r} is called 'shortcut', as the one that is added there to "
+                "adapt its input. Rename it."
+            )
         (*size, _), (*out, channels) = shape_of(x), shape_of(y)
         if builder.n_spatial == 0 or out == [1, 1]:
             return Dense(channels).emit(builder, x, shortcut)

@@ -91,6 +91,8 @@ def test_parameters_are_layers():
         ("dense2", Dense(3)), ("dense2_norm", BatchNorm()),
         ("dense2_activation", Activation("tanh")), ("dense2_dropout", Dropout(0.5)),
     ]  # fmt: skip
+    arrays = {"kernel_size": np.array([1, 3]), "strides": np.array([1, 2]), "pool_size": [2, 1]}
+    assert layers_of(**arrays) == layers_of(kernel_size=(1, 3), strides=(1, 2), pool_size=(2, 1))
     assert layers_of(residual=True, filters=[4], pooling=None, hidden_layer_sizes=()) == [
         ("residual1", Residual([("conv1", Conv(4, activation="relu")), ("conv2", Conv(4))])),
         ("residual1_activation", Activation("relu")),

@@ -84,6 +84,9 @@ def test_sizes_along_each_axis(axis):
         10 - axis[0], 7 - axis[1]
     )  # fmt: skip
     assert output_of((9, 6, 3), MaxPool(axis))[:2] == (9 // axis[0], 6 // axis[1])
+    for sizes in list(axis), np.array(axis):
+        assert Conv(2, sizes) == Conv(2, axis) and hash(Conv(2, sizes)) == hash(Conv(2, axis))
+        assert output_of((9, 6, 3), MaxPool(sizes)) == output_of((9, 6, 3), MaxPool(axis))
     with pytest.raises(ValueError, match="an integer or 1 of them"):
         output_of((9, 3), MaxPool(axis))
 
@@ -142,6 +145,8 @@ def test_frozen_layers_take_no_part():
         (MaxPool(20, padding="half"), "padding"),
         (Residual([]), "empty"),
         (Residual(Dense(3)), "must come in a list"),
+        (Residual([("shortcut", Conv(2))]), "'shortcut'.*Rename"),
+        (Dense(2, ["relu"]), r"activation must be one of .* got \['relu'\]"),
     ],
     ids=str,
 )
