@@ -178,7 +178,12 @@ class FeatureMapDisplay(_Grid):
         if layer is None:
             layer = _choose_convolution(estimator, None)
         check_is_fitted(estimator)
-        features = estimator._forward(np.asarray(X)[None], layer)
+        X = np.asarray(X)
+        if X.ndim > 3:
+            raise ValueError(
+                f"X must be one image or signal, but has shape {X.shape}. Give one, such as X[0]."
+            )
+        features = estimator._forward(X[None], layer)
         shapes = {rows.name: shape_of(rows.output) for rows in estimator._program().layers}
         return cls(features.reshape(shapes[layer]), layer=layer).plot(**plot_params)
 

@@ -85,7 +85,7 @@ def test_refused(plt, clf):
         FilterDisplay.from_estimator(MLPClassifier(max_iter=1).fit(X[:, 0, 0], y))
     with pytest.raises(NotFittedError):
         FilterDisplay.from_estimator(ConvClassifier())
-    with pytest.raises(ValueError, match="5 axes"):
+    with pytest.raises(ValueError, match=r"one image or signal.*Give one"):
         FeatureMapDisplay.from_estimator(clf, X)
 
 
