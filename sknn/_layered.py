@@ -139,7 +139,29 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
 
     @property
     def _n_features_out(self):
+        try:
+            return self._count_features()
+        except ValueError as error:  # dir(), and so a notebook, looks at all properties
+            raise AttributeError(str(error)) from error
+
+    def _count_features(self):
         return int(up_to(self._program(), self._feature_layer()).output["channels"])
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of what `transform` gives: the name of the class in lower case, and a number.
+
+        Parameters
+        ----------
+        input_features : None
+            Only there for scikit-learn.
+
+        Returns
+        -------
+        names : ndarray of str
+        """
+        check_is_fitted(self)
+        self._count_features()  # or says why there are none
+        return super().get_feature_names_out(input_features)
 
     def transform(self, X):
         """Features that the network makes of X: the output of ``transform_layer``.

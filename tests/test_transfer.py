@@ -109,6 +109,9 @@ def test_no_layer_has_features():
     clf = ConvClassifier((), hidden_layer_sizes=(), max_iter=1).fit(X, y)
     with pytest.raises(ValueError, match="no layer before its output layer"):
         clf.transform(X)
+    with pytest.raises(ValueError, match="no layer before its output layer"):
+        clf.get_feature_names_out()
+    assert "coefs_" in dir(clf) and "coefs_" in clf._repr_html_()  # all the same
     assert clf.set_params(transform_layer="output").transform(X).shape == (40, 3)
 
 
