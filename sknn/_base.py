@@ -182,7 +182,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
                 self._take_classes(y, classes)
             train = self._prepare(X, y, sample_weight, incremental)
         train()
-        if not np.isfinite(self._parameters).all():
+        fitted = [self._parameters] if self._state is None else [self._parameters, self._state]
+        if not all(np.isfinite(vector).all() for vector in fitted):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain "
                 "large values and need to be preprocessed. Scale X, for example with "

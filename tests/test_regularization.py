@@ -27,6 +27,15 @@ def assert_same(a, b, rtol=0.0):
     np.testing.assert_allclose(a._parameters, b._parameters, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_statistics_that_overflow(method):
+    """The weights may be finite where no prediction would be."""
+    clf = NetworkClassifier([BatchNorm(), Dense(4)], max_iter=3, dtype="float32")
+    given = {"classes": [0, 1, 2]} if method == "partial_fit" else {}
+    with pytest.raises(ValueError, match=r"non-finite.*Scale X"):
+        getattr(clf, method)(1e25 * X, y, **given)
+
+
 # Dropout
 
 
