@@ -91,8 +91,8 @@ def _check_choice(name, what, value, choices):
     return value
 
 
-def _activation(name, value):
-    _check_choice(name, "activation", value, ACTIVATIONS)
+def _activation(name, value, what="activation"):
+    _check_choice(name, what, value, ACTIVATIONS)
     return ACTIVATIONS[value]
 
 
@@ -402,7 +402,8 @@ class Activation(Layer):
     def emit(self, builder, x, name):
         """Append the layer's row and return its output."""
         y = builder.value(shape_of(x))
-        builder.op(Opcode.ACTIVATE, [x], [y], activation=_activation(name, self.function))
+        activation = _activation(name, self.function, "function")
+        builder.op(Opcode.ACTIVATE, [x], [y], activation=activation)
         return y
 
 
@@ -655,7 +656,7 @@ class Concatenate(NestedLayers, Layer):
     def emit(self, builder, x, name):
         """Append the rows of the branches and copies of their outputs."""
         outputs = []
-        for branch, layer in named(self.layers):
+        for branch, layer in named(self.layers, branches=True):
             chain = layer if isinstance(layer, list) else [(branch, layer)]
             prefix = f"{name}.{branch}." if isinstance(layer, list) else f"{name}."
             outputs.append(emit_chain(builder, x, chain, prefix))
@@ -676,14 +677,22 @@ class Concatenate(NestedLayers, Layer):
     def inner_layers(self):
         """(name, layer) pairs of the layers in this one; a dot separates nested names."""
         pairs = []
-        for branch, layer in named(self.layers):
+        for branch, layer in named(self.layers, branches=True):
             chain = named(layer) if isinstance(layer, list) else [("", layer)]
             pairs += [(f"{branch}.{name}".rstrip("."), inner) for name, inner in chain]
         return pairs
 
 
-def named(layers, *, check=True):
+def named(layers, *, check=True, branches=False):
     """(name, layer) pairs; unnamed layers are called by their kind and number.
+
+    Parameters
+    ----------
+    layers : list of layers or (name, layer) pairs
+    check : bool, default=True
+        Whether to raise errors.
+    branches : bool, default=False
+        Whether a list may stand for a layer.
 
     Raises
     ------
@@ -700,11 +709,11 @@ def named(layers, *, check=True):
             name, layer = f"{kind}{counts[kind]}", item
         pairs.append((name, layer))
     if check:
-        _check_names(layers, pairs)
+        _check_names(layers, pairs, branches)
     return pairs
 
 
-def _check_names(layers, pairs):
+def _check_names(layers, pairs, branches):
     if not isinstance(layers, (list, tuple)):
         raise ValueError(f"Layers must come in a list, got {layers!r}.")
     if not pairs:
@@ -712,6 +721,11 @@ def _check_names(layers, pairs):
             "The list of layers is empty. Give at least one layer, such as Dense(100, 'relu')."
         )
     for name, layer in pairs:
+        if isinstance(layer, list) and not branches:
+            raise ValueError(
+                f"{name!r} is no layer but the list {layer!r}. Only the branches of Concatenate "
+                "are lists: put the layers of this one into the list around it, with *[...]."
+            )
         if not isinstance(layer, (Layer, list)):
             raise ValueError(
                 f"{name!r} is no layer but {layer!r}. Give layers of sknn.layers or "

@@ -106,7 +106,8 @@ def test_parameters_of_layers():
 
 def test_names():
     chain = [Conv(1), Dense(1), ("x", Dense(2)), Conv(3), [Dense(1)]]
-    assert [name for name, _ in named(chain)] == ["conv1", "dense1", "x", "conv2", "branch1"]
+    names = [name for name, _ in named(chain, branches=True)]
+    assert names == ["conv1", "dense1", "x", "conv2", "branch1"]
 
 
 def test_equal_networks_share_a_program():
@@ -132,7 +133,7 @@ def test_frozen_layers_take_no_part():
 @pytest.mark.parametrize(
     "layer, message",
     [
-        (Activation("sine"), "activation must be one of"),
+        (Activation("sine"), "function must be one of"),
         (BatchNorm(momentum=0), r"momentum must be above 0 and at most 1"),
         (BatchNorm(momentum=1.5), r"momentum must be above 0 and at most 1"),
         (LayerNorm(epsilon=0), "epsilon must be above 0"),
@@ -145,6 +146,8 @@ def test_frozen_layers_take_no_part():
         (MaxPool(20, padding="half"), "padding"),
         (Residual([]), "empty"),
         (Residual(Dense(3)), "must come in a list"),
+        (Residual([[Conv(3), Conv(3)]]), r"'branch1' is no layer but the list.*with \*"),
+        (Concatenate([[Conv(3), [Conv(3)]]]), "'branch1' is no layer but the list"),
         (Residual([("shortcut", Conv(2))]), "'shortcut'.*Rename"),
         (Dense(2, ["relu"]), r"activation must be one of .* got \['relu'\]"),
     ],

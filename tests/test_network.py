@@ -163,6 +163,7 @@ def test_repr():
     [
         ([], "empty"),
         ([Dense(3), "relu"], "no layer"),
+        ([[Conv(3), Dense(3)]], "no layer but the list"),
         ([("a", Dense(3)), ("a", Dense(4))], "different"),
         ([("dense1", Dense(3)), Dense(4)], "different"),
         ([("a__b", Dense(3))], "__"),
