@@ -253,7 +253,7 @@ class Builder:
             p = self.parameters[i]
             rows, columns = prod(p.shape[:-1]), p.shape[-1]
             segments[i] = (
-                offset, rows, columns, 1.0, p.decayed, p.frozen, -1, -1, p.whole, 0, -1,
+                offset, rows, columns, p.decayed, p.frozen, -1, -1, p.whole, 0, -1,
             )  # fmt: skip
             offset += round_up(rows * columns)
         for o, op in enumerate(ops):

@@ -152,13 +152,12 @@ cdef packed struct Segment:
     int64_t offset
     int64_t rows
     int64_t columns
-    double learning_rate_factor
     int32_t decayed         # whether the penalty applies
     int32_t frozen
     int32_t op              # the op whose gradient kernel serves it
     int32_t index           # which of that op's segments it is
     int32_t whole           # its gradient is made at once, not slice by slice
-    int32_t reserved
+    int32_t reserved        # so that the next begins at a multiple of 8 bytes
     int64_t own_gradient    # offset in each thread's own gradient; -1: made in slices
 
 

@@ -38,7 +38,7 @@ OP_DTYPE = np.dtype([
 ])
 
 SEGMENT_DTYPE = np.dtype([
-    ("offset", "i8"), ("rows", "i8"), ("columns", "i8"), ("learning_rate_factor", "f8"),
+    ("offset", "i8"), ("rows", "i8"), ("columns", "i8"),
     ("decayed", "i4"), ("frozen", "i4"), ("op", "i4"), ("index", "i4"),
     ("whole", "i4"), ("reserved", "i4"),
     ("own_gradient", "i8"),

@@ -330,7 +330,7 @@ def run_update(device, dtype, rule, n):
     g[last:] = np.nan
     slots, slots_address = device.put(np.abs(numbers(rng, (optimizer.n_slots, n), dtype)))
     start, before = p.astype(float), slots.astype(float)
-    ranges = np.array([(decayed, 0.3, 1.0), (last, 0.0, 2.0), (n, 0.0, 0.0)], RANGE_DTYPE)
+    ranges = np.array([(decayed, 0.3, False), (last, 0.0, False), (n, 0.0, True)], RANGE_DTYPE)
     progress = np.zeros(1, PROGRESS_DTYPE)
     progress["first_step"] = 1
     rates, scales = np.array([9, 9, 0.05]), np.array([9, 9, 0.25])
@@ -345,9 +345,9 @@ def run_update(device, dtype, rule, n):
     device.check()
     step = getattr(reference, optimizer.opcode.name.lower())
     old, expected = list(before) if len(before) else [np.zeros(n)] * 2, [start, before]
-    for part, decay, rate in ((slice(0, decayed), 0.3, 0.05), (slice(decayed, last), 0, 0.1)):
+    for part, decay in ((slice(0, decayed), 0.3), (slice(decayed, last), 0)):
         gradient = (g[part].astype(float) + decay * start[part]) * 0.25
-        moved, new = step(start[part], gradient, [s[part] for s in old], rate,
+        moved, new = step(start[part], gradient, [s[part] for s in old], 0.05,
                           optimizer.coefficients)  # fmt: skip
         expected = [e.copy() for e in expected]
         expected[0][part] = moved

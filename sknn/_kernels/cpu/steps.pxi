@@ -140,7 +140,6 @@ cdef double update_slice(Job* job, Run* run, const Segment* segment, const Updat
     cdef double squares
     for k in range(MAX_SLOTS):
         slots[k] = at(job.slots[k], first, values) if k < job.n_slots else NULL
-    own.learning_rate *= segment.learning_rate_factor
     if not segment.decayed:
         own.decay = 0
     if floating is float:

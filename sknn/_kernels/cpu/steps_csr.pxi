@@ -58,7 +58,7 @@ cdef double update_scaled(Job* job, Run* run, const Segment* segment, int thread
                           const Update* update, floating* values) noexcept nogil:
     """Plain gradient descent on W = scale * V, for this thread's rows that occur."""
     cdef int64_t i = thread * job.n_segments + (segment - job.segments)
-    cdef double rate = update.learning_rate * segment.learning_rate_factor / update.weight_sum
+    cdef double rate = update.learning_rate / update.weight_sum
     cdef double squares = job.scales[i] * job.scales[i] * job.squares[i]
     cdef const Op* op = &job.ops[segment.op]
     if segment.decayed:

@@ -8,7 +8,7 @@ from sknn._kernels.gpu.rows import DrawnOrder
 ALIGN_BYTES = 256
 # `Progress` in device.h and `Range` in optimizer.cu
 PROGRESS_DTYPE = np.dtype([("first_step", "i8"), ("loss", "f8"), ("n_seen", "i8"), ("seed", "u8")])
-RANGE_DTYPE = np.dtype([("end", "i8"), ("decay", "f8"), ("learning_rate_factor", "f8")])
+RANGE_DTYPE = np.dtype([("end", "i8"), ("decay", "f8"), ("frozen", "i8")])
 
 
 class Layout:
@@ -29,7 +29,7 @@ class Epoch:
     Parameters
     ----------
     driver : Driver
-    ranges : tuple of (end, is decayed, learning rate factor)
+    ranges : tuple of (end, is decayed, is frozen)
         Of parameters.
     """
 
@@ -113,7 +113,7 @@ class Epoch:
 
     def take_numbers(self, scales, rates, alpha, n_seen, seed):
         """What else the steps read."""
-        ranges = [(end, alpha * decayed, factor) for end, decayed, factor in self.ranges]
+        ranges = [(end, alpha * decayed, frozen) for end, decayed, frozen in self.ranges]
         offsets = self.layout.offsets
         for name, array in (
             ("progress", np.array([(0, 0.0, n_seen, seed)], PROGRESS_DTYPE)),

@@ -85,7 +85,7 @@ class GpuProgram:
     ops : tuple of Op
     segments : tuple of (offset, rows, columns)
         Parts of the flat vector of parameters.
-    ranges : tuple of (end, is decayed, learning rate factor)
+    ranges : tuple of (end, is decayed, is frozen)
         Of parameters that an update treats alike, one after the other.
     sum_offsets : dict of int to int
         Where the column sums of an op's gradient lie, in elements per block.
@@ -179,12 +179,11 @@ def check(program):
 
 
 def update_ranges(segments):
-    """Neighbours in the flat vector with the same decay and learning rate, as one range."""
+    """Neighbours in the flat vector that are treated alike, as one range."""
     ranges = []
     for segment in np.sort(segments, order="offset"):
         end = int(segment["offset"]) + round_up(int(segment["rows"] * segment["columns"]))
-        factor = 0.0 if segment["frozen"] else float(segment["learning_rate_factor"])
-        kind = bool(segment["decayed"]), factor
+        kind = bool(segment["decayed"]), bool(segment["frozen"])
         if ranges and ranges[-1][1:] == kind:
             ranges.pop()
         ranges.append((end, *kind))

@@ -3,11 +3,11 @@
 
 namespace sknn {
 
-// Parameters that are treated alike, up to `end`, a multiple of 4; with a factor of 0 they stay as
-// they are.
+// Parameters that are treated alike, up to `end`, a multiple of 4. Frozen ones stay as they are.
 struct Range {
     int64_t end;
-    double decay, learning_rate_factor;
+    double decay;
+    int64_t frozen;
 };
 
 // What a rule of formulas.h takes out of the coefficients, which optimizers.py explains.
@@ -56,7 +56,7 @@ void update(T* __restrict__ p, const T* __restrict__ g, T* __restrict__ slots,
     __syncthreads();
     const T scale = T(numbers[1]);
     Rule rule;
-    prepare(rule, T(numbers[0] * range.learning_rate_factor), c0, c1, c2);
+    prepare(rule, T(numbers[0]), c0, c1, c2);
     double squares = 0;
     #pragma unroll
     for (int k = 0; k < 4; ++k) {
@@ -67,7 +67,7 @@ void update(T* __restrict__ p, const T* __restrict__ g, T* __restrict__ slots,
         else if constexpr (SLOTS == 1) rule(v, gradient, slot[0][k]);
         else rule(v, gradient, slot[0][k], slot[1][k]);
     }
-    const bool moves = own < n && range.learning_rate_factor != 0;
+    const bool moves = own < n && !range.frozen;
     if (moves) {    // no load is to wait for this
         store(p + i, value);
         #pragma unroll
