@@ -30,6 +30,9 @@ from sknn._threads import choose_n_threads, running
 
 cnp.import_array()
 
+cdef extern from "elementwise.h" namespace "sknn" nogil:
+    double sum_of[T](const T*, Py_ssize_t)
+
 cdef extern from "threads.h" namespace "sknn" nogil:
     cppclass Barrier:
         void wait()

@@ -23,6 +23,7 @@ cdef enum:
     SLICE_MAX = 1 << 19
     SLICE_PER_ROW = 1024
 
+# Elements of all threads' gradients that are added up at once, on the stack.
 cdef enum:
     SUMS_AT_ONCE = 256
 
@@ -270,22 +271,6 @@ cdef double weight_of(const Run* run) noexcept nogil:
     return total
 
 
-cdef double sum_of_rows(const Run* run) noexcept nogil:
-    """The same whatever the number of threads: eight sums, none of which waits for another."""
-    cdef double sums[8]
-    cdef int64_t n = run.n_batch_rows, whole = n // 8 * 8, i
-    cdef int k
-    memset(sums, 0, sizeof(sums))
-    for i in range(0, whole, 8):
-        for k in range(8):
-            sums[k] += run.row_loss[i + k]
-    for i in range(whole, n):
-        sums[i - whole] += run.row_loss[i]
-    for k in range(1, 8):
-        sums[0] += sums[k]
-    return sums[0]
-
-
 cdef void add_loss(Job* job, int p, const Run* run, double total, double weight) noexcept nogil:
     cdef double penalty = 0
     cdef int i
@@ -331,7 +316,7 @@ cdef void train_steps(Job* job, int thread, floating* values) noexcept nogil:
                 update.learning_rate = job.learning_rates[begin // job.batch]
             walk_parameters(job, &job.passes[p], &run, thread, &update, values)
             if thread == 0:
-                total = sum_of_rows(&run)       # before the next step's rows overwrite it
+                total = sum_of(run.row_loss, n)     # before the next step's rows overwrite it
                 if p == job.n_passes - 1 and now() > job.deadline:
                     job.stop = True
             job.barrier.wait()
