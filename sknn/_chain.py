@@ -72,13 +72,7 @@ def up_to(program, name):
         raise ValueError(
             f"The layer {name!r} (transform_layer) hands X on as it is. Name a layer after it."
         )
-    ops, segments = program.ops[needed], program.segments.copy()
-    # of rows that are gone any number will do: none reads their parameters
-    segments["op"] = np.maximum(np.cumsum(needed)[segments["op"]] - 1, 0)
-    passes = (replace(program.passes[0], ops=range(len(ops))),)
-    return replace(
-        program, ops=ops, segments=segments, passes=passes, output=as_table(rows.output)
-    )
+    return replace(program.with_rows(needed), output=as_table(rows.output))
 
 
 def _rows_before(ops, layer):

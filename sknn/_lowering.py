@@ -95,11 +95,7 @@ def without_rows(program, gone):
         if goes:
             instead[int(op["outputs"][0]["offset"])] = op["inputs"][0].copy()
     _redirect(output, instead)
-    ops = ops[~gone]
-    segments = program.segments.copy()
-    segments["op"] = (np.cumsum(~gone) - 1)[segments["op"]]
-    passes = tuple(replace(p, ops=range(len(ops))) for p in program.passes)
-    return replace(program, ops=ops, segments=segments, output=output, passes=passes)
+    return replace(program, ops=ops, output=output).with_rows(~gone)
 
 
 def _redirect(operand, instead):

@@ -4,7 +4,7 @@ Layers emit rows into a `Builder`; `Builder.build` lays out memory and returns a
 which `print` shows. A program holds logical shapes; `_lowering.py` adapts a copy to the CPU.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import NamedTuple
@@ -439,6 +439,17 @@ class Program:
         """Of each segment, whether it is the weights of a layer that reads sparse rows."""
         opcodes = self.ops["opcode"][self.segments["op"]]
         return (opcodes == Opcode.DENSE_CSR) & (self.segments["index"] == 0)
+
+    def with_rows(self, kept):
+        """A copy that has only some rows: those of which ``kept``, one bool for each, is true.
+
+        They must not read what the others write.
+        """
+        ops, segments = self.ops[kept], self.segments.copy()
+        # of rows that are gone any number will do: none reads their parameters
+        segments["op"] = np.maximum(np.cumsum(kept)[segments["op"]] - 1, 0)
+        passes = tuple(replace(p, ops=range(len(ops))) for p in self.passes)
+        return replace(self, ops=ops, segments=segments, passes=passes)
 
     def views(self, vector):
         """The segments of a flat vector as arrays of their shapes."""
