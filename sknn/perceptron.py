@@ -28,6 +28,7 @@ from sknn._compat import (
 )
 from sknn._kernels.cpu.variant import load
 from sknn._state import unchanged_on_error
+from sknn._training import tasks
 
 kernel = load("perceptron")
 
@@ -249,7 +250,7 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
             weights did not stay finite.
         """
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        data = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+        given = {"X": X, "y": y, "metadata": metadata}
         context = self._init_callback_context(max_subtasks=self.max_iter)
         with unchanged_on_error(self):
             X, y = self._validate(X, y, reset=True)
@@ -258,10 +259,10 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
             if self.warm_start and hasattr(self, "coef_"):
                 coef_init = self.coef_ if coef_init is None else coef_init
                 intercept_init = self.intercept_ if intercept_init is None else intercept_init
-            context.call_on_fit_task_begin(**data)
-            callbacks = (context, data) if hasattr(self, "_skl_callbacks") else None
-            self._train(X, y, coef_init, intercept_init, sample_weight, self.max_iter, callbacks)
-        context.call_on_fit_task_end(**data, reconstruction_attributes={})
+            context.call_on_fit_task_begin(estimator=self, **given)
+            told = context, given
+            self._train(X, y, coef_init, intercept_init, sample_weight, self.max_iter, told)
+        context.call_on_fit_task_end(estimator=self, **given, reconstruction_attributes={})
 
         if self.tol is not None and self.n_iter_ == self.max_iter:
             warnings.warn(
@@ -331,7 +332,7 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         check_classification_targets(y)
         return X, y
 
-    def _train(self, X, y, coef, intercept, sample_weight, max_iter, callbacks=None):
+    def _train(self, X, y, coef, intercept, sample_weight, max_iter, told=(None, {})):
         """Run the epochs and set the fitted attributes."""
         if len(self.classes_) < 2:
             raise ValueError(
@@ -352,7 +353,7 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         seed = random_state.randint(np.iinfo(np.int32).max)
 
         team = _Team(X, labels, sample_weight, coef, learners, rule, self.n_jobs, max_iter)
-        mistakes = self._epochs(team, held_out, seed, max_iter, callbacks)
+        mistakes = self._epochs(team, held_out, seed, max_iter, told)
 
         self.coef_ = coef
         self.intercept_ = learners["intercept"].astype(X.dtype)
@@ -360,25 +361,27 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         self.n_iter_ = len(mistakes)
         self.t_ += self.n_iter_ * X.shape[0]
 
-    def _epochs(self, team, held_out, seed, max_iter, callbacks):
+    def _epochs(self, team, held_out, seed, max_iter, told):
         """Show the data to the team until every class has stopped.
+
+        ``told`` is the context of the callbacks, or None, and what they are given.
 
         Returns the mistakes, of shape (n_epochs, n_learners).
         """
         order = np.arange(team.X.shape[0], dtype=np.int32)
         patience = _Patience(len(team.learners), self.tol, self.n_iter_no_change)
-        mistakes = []
+        mistakes, (context, given) = [], told
+        epoch_task = tasks(self, context, "epoch", team.fitted, **given)
         try:
             with team:
                 for epoch in range(max_iter):
-                    task = None if callbacks is None else _begin_epoch(callbacks)
-                    if self.shuffle:
-                        kernel.shuffle(order, seed)
-                    training = order[~held_out[order]] if self.early_stopping else order
-                    mistakes.append(self._epoch(team, epoch, training))
-                    team.stop(patience.exhausted(self._score(team, training, held_out)))
-                    asked_to_stop = task is not None and _end_epoch(task, callbacks, team)
-                    if asked_to_stop or team.stopped.all():
+                    with epoch_task() as task:
+                        if self.shuffle:
+                            kernel.shuffle(order, seed)
+                        training = order[~held_out[order]] if self.early_stopping else order
+                        mistakes.append(self._epoch(team, epoch, training))
+                        team.stop(patience.exhausted(self._score(team, training, held_out)))
+                    if task.stop or team.stopped.all():
                         break
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.")
@@ -501,7 +504,9 @@ class _Team:
     """
 
     def __init__(self, X, labels, sample_weight, coef, learners, rule, n_jobs, max_iter):
-        self.X, self.labels, self.sample_weight = X, labels, sample_weight
+        self.X = X
+        self.labels = labels
+        self.sample_weight = sample_weight
         self.coef = coef
         self.learners = learners
         self.rule = rule
@@ -572,6 +577,11 @@ class _Team:
         positive = self.labels[held_out, None] == self.learners["label"]
         weights = self.sample_weight[held_out]
         return np.average((score > 0) == positive, axis=0, weights=weights)
+
+    def fitted(self):
+        """Fitted attributes as if the fit stopped now."""
+        intercept = self.learners["intercept"].astype(self.coef.dtype)
+        return {"coef_": self.coef.copy(), "intercept_": intercept}
 
     def report(self, epoch, n_samples):
         running = self.learners[~self.stopped]
@@ -674,19 +684,3 @@ def _slices(n, n_parts):
     """Cut range(n) into almost equal slices."""
     bounds = [n * part // n_parts for part in range(n_parts + 1)]
     return [slice(*pair) for pair in pairwise(bounds)]
-
-
-def _begin_epoch(callbacks):
-    context, data = callbacks
-    return context.subcontext(task_name="epoch").call_on_fit_task_begin(**data)
-
-
-def _end_epoch(task, callbacks, team):
-    """Call the callbacks; return whether one of them asks to stop."""
-    _, data = callbacks
-
-    def fitted():
-        intercept = team.learners["intercept"].astype(team.coef.dtype)
-        return {"coef_": team.coef.copy(), "intercept_": intercept}
-
-    return task.call_on_fit_task_end(**data, reconstruction_attributes=fitted)
