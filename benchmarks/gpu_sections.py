@@ -277,11 +277,8 @@ def gradient_of(executor, dtype, program, X, y, parameters):
 
 def norm_of_error(found, expected):
     """Relative, over all segments together."""
-    squares = [
-        sum(np.linalg.norm(np.asarray(a, float) - b) ** 2 for a, b in zip(*pair, strict=True))
-        for pair in ((found, expected), ([0] * len(expected), expected))
-    ]
-    return float(np.sqrt(squares[0] / squares[1]))
+    a, b = (np.concatenate([np.ravel(part) for part in parts]) for parts in (found, expected))
+    return float(np.linalg.norm(a.astype(float) - b) / np.linalg.norm(b.astype(float)))
 
 
 def gradients(report):

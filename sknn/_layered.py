@@ -55,10 +55,13 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
 
     def _design(self, asked, X, n_outputs, loss):
         layers = (*clone(asked, safe=False), (OUTPUT, Dense(n_outputs)))
-        frozen = tuple(sorted(self.frozen_layers))
         self._chain = Chain(
-            self.input_shape_, layers, loss, self.input_scale_, frozen, self.initializer
+            self.input_shape_, layers, loss, self.input_scale_, self._frozen(), self.initializer
         )
+
+    def _frozen(self):
+        """Names of the frozen layers, in an order of their own."""
+        return tuple(sorted(self.frozen_layers))
 
     def _program(self):
         return self._chain.program
@@ -70,9 +73,8 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
                 "The layers were changed after the network was fitted, so training cannot go on "
                 "from its parameters. Fit anew with warm_start=False."
             )
-        frozen = tuple(sorted(self.frozen_layers))
-        if frozen != self._chain.frozen:
-            self._chain = replace(self._chain, frozen=frozen)
+        if self._frozen() != self._chain.frozen:
+            self._chain = replace(self._chain, frozen=self._frozen())
 
     # ---- X --------------------------------------------------------------------------------
 
