@@ -16,9 +16,9 @@ TESTS = Path(__file__).parent
 
 # floor -> what lives there; a file imports its own floor or lower ones
 FLOORS = [
-    {"_kernels/formulas.h", "_kernels/tiles.h", "_kernels/images.h", "_kernels/conv_tile.h",
-     "_kernels/conv_first.h", "_kernels/conv.h", "_kernels/winograd.h", "_kernels/pool.h",
-     "_kernels/ops.pxd", "_kernels/ops.pyx"},
+    {"_kernels/formulas.h", "_kernels/vectors.h", "_kernels/tiles.h", "_kernels/images.h",
+     "_kernels/conv_tile.h", "_kernels/conv_first.h", "_kernels/conv.h", "_kernels/winograd.h",
+     "_kernels/pool.h", "_kernels/ops.pxd", "_kernels/ops.pyx"},
     {"_compat.py", "_threads.py", "_kernels/cpu/variant.py", "_kernels/cpu/kernels.pyx",
      "_kernels/cpu/perceptron.pyx", "_kernels/cpu/perceptron.h", "_kernels/cpu/elementwise.h",
      "_kernels/cpu/sparse.h", "_kernels/cpu/threads.h", "_kernels/cpu/dropout.h",

@@ -2,6 +2,7 @@
 // from the gradient of its pooled values.
 #pragma once
 #include "tiles.h"
+#include <cstring>
 #include <numeric>
 
 namespace sknn {

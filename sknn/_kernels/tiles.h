@@ -5,37 +5,17 @@
 // read where it lies, and the right one too where it is small or little used, which is what
 // makes small minibatches and narrow layers fast.
 #pragma once
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <type_traits>
 #include <utility>
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
+#include "vectors.h"
 
 namespace sknn {
 
-// Bytes of a vector register, and the rows of a tile: with two vectors a row, the two of the
-// right factor and one broadcast, they fill the registers.
-#if defined(__AVX512F__)
-constexpr int VECTOR_BYTES = 64, TILE_ROWS = 14;
-#elif defined(__AVX2__)
-constexpr int VECTOR_BYTES = 32, TILE_ROWS = 6;
-#else
-constexpr int VECTOR_BYTES = 16, TILE_ROWS = 6;
-#endif
-constexpr int TILE_VECTORS = 2;
-// Whether a masked load or store costs no more than another.
-constexpr bool FREE_MASKS = VECTOR_BYTES == 64;
+// Rows of a tile, and vectors of each: with as many of the right factor and one broadcast they fill
+// the registers.
+constexpr int TILE_ROWS = VECTOR_BYTES == 64 ? 14 : 6, TILE_VECTORS = 2;
 // Where the compiler may not assume fused multiply-add, a library that looks at the processor
 // when it runs is faster.
 constexpr bool HAVE_TILES = VECTOR_BYTES > 16;
-
-template<class T> struct Vector {
-    static constexpr int lanes = VECTOR_BYTES / sizeof(T);
-    typedef T type __attribute__((vector_size(VECTOR_BYTES), aligned(alignof(T))));
-};
 
 // How much of the right factor is packed at once: a panel of TILE_VECTORS vectors stays in the
 // first-level cache, all panels in the second.
@@ -53,79 +33,6 @@ template<class T> struct Factor {
         : data(data), row(row), column(column) {}
     const T* at(ptrdiff_t i, ptrdiff_t j) const { return data + i * row + j * column; }
 };
-
-template<class T> using VectorOf = typename Vector<T>::type;
-
-template<class T> inline VectorOf<T> load(const T* x) {
-    return *reinterpret_cast<const VectorOf<T>*>(x);
-}
-template<class T> inline void store(T* x, VectorOf<T> v) {
-    *reinterpret_cast<VectorOf<T>*>(x) = v;
-}
-
-#if defined(__AVX512F__)
-template<class T> inline auto first_lanes(ptrdiff_t n) {
-    return static_cast<std::conditional_t<sizeof(T) == 4, __mmask16, __mmask8>>((1u << n) - 1);
-}
-#elif defined(__AVX2__)
-// read from so far before its middle that n lanes are ones
-alignas(64) inline constexpr int32_t LANE_MASK[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
-template<class T> inline __m256i first_lanes(ptrdiff_t n) {
-    const int32_t* from = LANE_MASK + 8 - n * static_cast<ptrdiff_t>(sizeof(T) / 4);
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-}
-#endif
-
-// the first n lanes only
-template<class T> inline void store(T* x, VectorOf<T> v, ptrdiff_t n) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 4) _mm512_mask_storeu_ps(x, first_lanes<T>(n), (__m512)v);
-    else _mm512_mask_storeu_pd(x, first_lanes<T>(n), (__m512d)v);
-#elif defined(__AVX2__)
-    if constexpr (sizeof(T) == 4) _mm256_maskstore_ps(x, first_lanes<T>(n), (__m256)v);
-    else _mm256_maskstore_pd(x, first_lanes<T>(n), (__m256d)v);
-#else
-    std::memcpy(x, &v, n * sizeof(T));
-#endif
-}
-template<class T> inline VectorOf<T> load(const T* x, ptrdiff_t n) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 4) return (VectorOf<T>)_mm512_maskz_loadu_ps(first_lanes<T>(n), x);
-    else return (VectorOf<T>)_mm512_maskz_loadu_pd(first_lanes<T>(n), x);
-#elif defined(__AVX2__)
-    if constexpr (sizeof(T) == 4) return (VectorOf<T>)_mm256_maskload_ps(x, first_lanes<T>(n));
-    else return (VectorOf<T>)_mm256_maskload_pd(x, first_lanes<T>(n));
-#else
-    VectorOf<T> v{};
-    std::memcpy(&v, x, n * sizeof(T));
-    return v;
-#endif
-}
-
-// the first n lanes, often all
-template<class T> inline VectorOf<T> load_lanes(const T* x, ptrdiff_t n) {
-    return FREE_MASKS || n < Vector<T>::lanes ? load(x, n) : load(x);
-}
-template<class T> inline void store_lanes(T* x, VectorOf<T> v, ptrdiff_t n) {
-    if (FREE_MASKS || n < Vector<T>::lanes) store(x, v, n);
-    else store(x, v);
-}
-// b where they have no order
-template<class T> inline VectorOf<T> largest(VectorOf<T> a, VectorOf<T> b) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 4) return (VectorOf<T>)_mm512_max_ps((__m512)a, (__m512)b);
-    else return (VectorOf<T>)_mm512_max_pd((__m512d)a, (__m512d)b);
-#elif defined(__AVX2__)
-    if constexpr (sizeof(T) == 4) return (VectorOf<T>)_mm256_max_ps((__m256)a, (__m256)b);
-    else return (VectorOf<T>)_mm256_max_pd((__m256d)a, (__m256d)b);
-#else
-    return a > b ? a : b;
-#endif
-}
-// NaN stays
-template<class T> inline VectorOf<T> rectify(VectorOf<T> v) {
-    return largest<T>(VectorOf<T>{}, v);
-}
 
 // To the next row, with an address that the compiler does not know ahead: it would keep those of
 // all rows on the stack, which takes as long as a short product.
@@ -147,81 +54,99 @@ template<class T> struct ProductEpilogue {
     }
 };
 
-// c = a b, or added to it           a (ROWS, k), b (k, vectors), c (ROWS, columns)
-template<class T, int ROWS, int VECTORS> inline __attribute__((always_inline))
+// c = a b, or added to it           a (ROWS, k), b (k, columns), c (ROWS, columns): VECTORS whole
+// vectors of columns, and one of LAST_BYTES for the rest
+template<class T, int ROWS, int VECTORS, int LAST_BYTES> inline __attribute__((always_inline))
 void tile(ptrdiff_t k, Factor<T> a, const T* __restrict b, ptrdiff_t ldb, T* __restrict c,
           ptrdiff_t ldc, ptrdiff_t columns, bool accumulate, const ProductEpilogue<T>& epilogue) {
-    constexpr int LANES = Vector<T>::lanes;
-    // all vectors are whole but the last
-    const ptrdiff_t last = columns - (VECTORS - 1) * LANES;
-    const auto lanes = [=](int v) { return v + 1 < VECTORS ? LANES : last; };
-    VectorOf<T> sum[ROWS][VECTORS];
+    constexpr int LANES = Vector<T>::lanes, WHOLE = VECTORS * LANES;
+    struct Row {
+        typename Vector<T>::aligned whole[VECTORS + 1];     // one of no use, as there may be none
+        typename Vector<T, LAST_BYTES>::aligned last;
+    } sum[ROWS]{};
+    // f(vector, its first column, its lanes)
+    const auto each = [=](Row& row, auto f) __attribute__((always_inline)) {
 #pragma GCC unroll 4
-    for (int v = 0; v < VECTORS; ++v) {
-        const VectorOf<T> start = epilogue.bias
-            ? load_lanes(epilogue.bias + v * LANES, lanes(v)) : VectorOf<T>{};
+        for (int v = 0; v < VECTORS; ++v) f(row.whole[v], v * LANES, LANES);
+        f(row.last, WHOLE, columns - WHOLE);
+    };
+    if (epilogue.bias) {
 #pragma GCC unroll 16
-        for (int i = 0; i < ROWS; ++i) sum[i][v] = start;
+        for (int i = 0; i < ROWS; ++i)
+            each(sum[i], [&](auto& v, int j, ptrdiff_t n) __attribute__((always_inline)) {
+                v = load_lanes<sizeof v>(epilogue.bias + j, n);
+            });
     }
     T* out = c;
     if (k > 64)         // c may be far, and there is time to fetch it
         for (int i = 0; i < ROWS; ++i, next_row(out, ldc))
-            for (int v = 0; v < VECTORS; ++v) __builtin_prefetch(out + v * LANES, 1);
+            for (int j = 0; j <= WHOLE; j += LANES) __builtin_prefetch(out + j, 1);
     // two pointers, since the distances of all rows from one would not fit the registers
     constexpr int HALF = (ROWS + 1) / 2;
     const T *x = a.data, *y = a.data + HALF * a.row;
     for (ptrdiff_t s = 0; s < k; ++s, x += a.column, y += a.column, b += ldb) {
-        VectorOf<T> w[VECTORS];
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; ++v)
-            w[v] = FREE_MASKS ? load_lanes(b + v * LANES, lanes(v)) : load(b + v * LANES);
+        Row w;
+        each(w, [&](auto& v, int j, ptrdiff_t n) __attribute__((always_inline)) {
+            v = FREE_MASKS ? load_lanes<sizeof v>(b + j, n) : load<sizeof v>(b + j);
+        });
 #pragma GCC unroll 16
-        for (int i = 0; i < ROWS; ++i)
+        for (int i = 0; i < ROWS; ++i) {
+            const T left = i < HALF ? x[i * a.row] : y[(i - HALF) * a.row];
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; ++v)
-                sum[i][v] += (i < HALF ? x[i * a.row] : y[(i - HALF) * a.row]) * w[v];
+            for (int v = 0; v < VECTORS; ++v) sum[i].whole[v] += left * w.whole[v];
+            sum[i].last += left * w.last;
+        }
     }
     if (accumulate) {
         out = c;
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i, next_row(out, ldc))
-#pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; ++v)
-                sum[i][v] += load_lanes(out + v * LANES, lanes(v));
+            each(sum[i], [&](auto& v, int j, ptrdiff_t n) __attribute__((always_inline)) {
+                v += load_lanes<sizeof v>(out + j, n);
+            });
     }
     if (epilogue.rectify) {
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; ++v) sum[i][v] = rectify<T>(sum[i][v]);
+            each(sum[i], [&](auto& v, int, ptrdiff_t) __attribute__((always_inline)) {
+                v = rectify<T, sizeof v>(v);
+            });
     }
     if (epilogue.gate) {
         const T* gate = epilogue.gate;
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i, next_row(gate, ldc))
-#pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; ++v) {
-                const VectorOf<T> y = load_lanes(gate + v * LANES, lanes(v));
-                sum[i][v] = y == T(0) ? VectorOf<T>{} : sum[i][v];
-            }
+            each(sum[i], [&](auto& v, int j, ptrdiff_t n) __attribute__((always_inline)) {
+                const std::remove_reference_t<decltype(v)> zero{};
+                v = load_lanes<sizeof v>(gate + j, n) == zero ? zero : v;
+            });
     }
     out = c;
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; ++i, next_row(out, ldc))
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; ++v)
-            store_lanes(out + v * LANES, sum[i][v], lanes(v));
+        each(sum[i], [&](auto& v, int j, ptrdiff_t n) __attribute__((always_inline)) {
+            store_lanes<sizeof v>(out + j, v, n);
+        });
 }
 
 // The same for any number of columns, tile by tile: b is in panels, which begin `step` apart.
 template<class T, int ROWS> __attribute__((noinline))
 void strip(ptrdiff_t k, Factor<T> a, const T* b, ptrdiff_t ldb, ptrdiff_t step, T* c,
            ptrdiff_t ldc, ptrdiff_t columns, bool accumulate, ProductEpilogue<T> epilogue) {
-    constexpr int LANES = Vector<T>::lanes, WIDTH = TILE_VECTORS * LANES;
-    for (; columns > LANES; columns -= WIDTH, b += step, c += WIDTH, epilogue.advance(WIDTH))
-        tile<T, ROWS, TILE_VECTORS>(k, a, b, ldb, c, ldc, columns < WIDTH ? columns : WIDTH,
-                                    accumulate, epilogue);
-    if (columns > 0) tile<T, ROWS, 1>(k, a, b, ldb, c, ldc, columns, accumulate, epilogue);
+    constexpr int LANES = Vector<T>::lanes, WHOLE = TILE_VECTORS - 1, WIDTH = TILE_VECTORS * LANES;
+    constexpr int FEW = HALF_VECTORS ? LANES / 2 : 0, HALF = VECTOR_BYTES / 2;
+    for (; columns > WHOLE * LANES + FEW;
+         columns -= WIDTH, b += step, c += WIDTH, epilogue.advance(WIDTH))
+        tile<T, ROWS, WHOLE, VECTOR_BYTES>(k, a, b, ldb, c, ldc, columns < WIDTH ? columns : WIDTH,
+                                           accumulate, epilogue);
+    if (columns <= 0) return;
+    if constexpr (HALF_VECTORS) {
+        if (columns > LANES)
+            return tile<T, ROWS, 1, HALF>(k, a, b, ldb, c, ldc, columns, accumulate, epilogue);
+        if (columns <= FEW)
+            return tile<T, ROWS, 0, HALF>(k, a, b, ldb, c, ldc, columns, accumulate, epilogue);
+    }
+    tile<T, ROWS, 0, VECTOR_BYTES>(k, a, b, ldb, c, ldc, columns, accumulate, epilogue);
 }
 
 template<class T>
@@ -236,52 +161,6 @@ template<class T, int... I> Strip<T> strip_of(ptrdiff_t rows, std::integer_seque
 // for at most TILE_ROWS rows
 template<class T> Strip<T> choose_strip(ptrdiff_t rows) {
     return strip_of<T>(rows, std::make_integer_sequence<int, TILE_ROWS>());
-}
-
-// Every second part of a, each `half` elements long, changes places with the part of b before it.
-template<class T> inline __attribute__((always_inline))
-void swap_parts(VectorOf<T>& a, VectorOf<T>& b, int half) {
-    constexpr int LANES = Vector<T>::lanes;
-    const VectorOf<T> before = a;
-#if defined(__clang__)      // whose shuffle takes constants alone, but which makes one of this
-    const VectorOf<T> other = b;
-#pragma unroll
-    for (int j = 0; j < LANES; ++j) {
-        a[j] = j & half ? other[j - half] : before[j];
-        b[j] = j & half ? other[j] : before[j + half];
-    }
-#else
-    typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Index;
-    Index __attribute__((vector_size(VECTOR_BYTES))) first{}, second{};
-#pragma GCC unroll 16
-    for (int j = 0; j < LANES; ++j) {
-        first[j] = j & half ? LANES + j - half : j;
-        second[j] = j & half ? LANES + j : j + half;
-    }
-    a = __builtin_shuffle(before, b, first);
-    b = __builtin_shuffle(before, b, second);
-#endif
-}
-
-// out = in', or added to it         in (n, m) of at most LANES rows and columns, in registers
-template<class T> __attribute__((noinline))
-void transpose(T* __restrict out, ptrdiff_t ldo, const T* __restrict in, ptrdiff_t ldi,
-               ptrdiff_t n, ptrdiff_t m, bool accumulate) {
-    constexpr int LANES = Vector<T>::lanes;
-    VectorOf<T> row[LANES];
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; ++i) row[i] = i < n ? load(in + i * ldi, m) : VectorOf<T>{};
-#pragma GCC unroll 4
-    for (int half = 1; half < LANES; half *= 2)
-#pragma GCC unroll 16
-        for (int i = 0; i < LANES; ++i)
-            if (!(i & half)) swap_parts<T>(row[i], row[i + half], half);
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; ++i)
-        if (i < m) {
-            T* to = out + i * ldo;
-            store(to, accumulate ? load(to, n) + row[i] : row[i], n);
-        }
 }
 
 // Panels of a right factor b (k, m), one after the other, each (k, width). Beyond the last column
@@ -385,21 +264,6 @@ void direct_product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, pt
     }
 }
 
-// Of LANES vectors, f(..., f(v[0], v[1])) of each: halves first, then quarters, ...
-template<class T, class F> inline VectorOf<T> reduce_each(VectorOf<T>* v, F f) {
-#pragma GCC unroll 4
-    for (int half = Vector<T>::lanes / 2; half > 0; half /= 2)
-#pragma GCC unroll 16
-        for (int i = 0; i < half; ++i) {
-            swap_parts<T>(v[i], v[i + half], half);
-            v[i] = f(v[i], v[i + half]);
-        }
-    return v[0];
-}
-template<class T> inline VectorOf<T> sums_of(VectorOf<T>* v) {
-    return reduce_each<T>(v, [](VectorOf<T> a, VectorOf<T> b) { return a + b; });
-}
-
 // c = a b for COLUMNS columns, as dot products: vectors run along the sums, which stay in
 // registers, as many as a vector has lanes.             rows of a and columns of b in one piece
 template<class T, int COLUMNS> __attribute__((noinline))
@@ -453,19 +317,24 @@ void product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, ptrdiff_t
         else dot_products<T, 2>(c, ldc, a, b, n, k, epilogue);
         return;
     }
-    if (m > LANES || n < 2 * LANES || a.row != 1 || !epilogue.is_empty()) {
+    // what it saves must pay for turning the result around
+    const auto vectors = [](ptrdiff_t elements) { return (elements + LANES - 1) / LANES; };
+    if (m > 2 * LANES || n < 2 * LANES || a.row != 1 || !epilogue.is_empty()
+        || 5 * m * vectors(n) > 4 * n * vectors(m)) {
         direct_product(c, ldc, a, b, n, m, k, accumulate, epilogue, scratch);
         return;
     }
-    T transposed[LANES * N];
+    alignas(64) T transposed[2 * LANES * N];
     for (ptrdiff_t first = 0; first < n; first += N) {
         const ptrdiff_t rows = n - first < N ? n - first : N;
         direct_product(transposed, N, Factor<T>{b.data, b.column, b.row},
                        Factor<T>{a.at(first, 0), a.column, a.row}, m, rows, k, false, epilogue,
                        scratch);
         for (ptrdiff_t i = 0; i < rows; i += LANES)
-            transpose(c + (first + i) * ldc, ldc, transposed + i, N, m,
-                      rows - i < LANES ? rows - i : LANES, accumulate);
+            for (ptrdiff_t j = 0; j < m; j += LANES)
+                transpose(c + (first + i) * ldc + j, ldc, transposed + j * N + i, N,
+                          m - j < LANES ? m - j : LANES, rows - i < LANES ? rows - i : LANES,
+                          accumulate);
     }
 }
 

@@ -12,7 +12,7 @@ from .cases import TOLERANCE, GuardedMemory
 kernels = variant.load("kernels")
 
 # beyond a tile, a panel, and what is packed at once; and none of their multiples
-SIZES = [1, 2, 3, 5, 13, 14, 15, 16, 17, 29, 32, 33, 64, 100, 193, 200, 385]
+SIZES = [1, 2, 3, 5, 10, 13, 14, 15, 16, 17, 22, 29, 32, 33, 64, 100, 193, 200, 385]
 WIDE = [(3, 2049, 40), (40, 3, 2049), (2049, 5, 7), (30, 1100, 400), (17, 520, 193)]
 # dot products
 NARROW = st.tuples(st.integers(1, 40), st.integers(1, 2), st.integers(30, 150))

@@ -13,28 +13,13 @@
 namespace sknn {
 
 // Elements that a loop takes at once, whole vectors of any instruction set. What is left at the
-// end of a row is taken as many at once, too, by masks where there are some: one element alone
-// costs as much as all of them.
+// end of a row is taken a vector at once, too: one element alone costs as much as all of it.
 constexpr int LANES = 16;
 // fewer are taken one by one
 constexpr ptrdiff_t FEW = 4;
 // Bytes of a cache line, and those that a costly loop fetches ahead: so few of its elements are
 // under way at once that the processor would wait for memory.
 constexpr ptrdiff_t LINE = 64, FETCH_AHEAD = 2048;
-
-// n < N elements of v, and after them `fill`: lanes that hold just anything may hold
-// subnormal numbers, which take a hundred times as long
-template<class T, int N> SKNN_FN void load_rest(T (&lane)[N], const T* v, ptrdiff_t n, T fill) {
-    const int rest = static_cast<int>(n);
-    #pragma omp simd
-    for (int k = 0; k < N; ++k) lane[k] = k < rest ? v[k] : fill;
-}
-template<class T, int N> SKNN_FN void store_rest(T* v, const T (&lane)[N], ptrdiff_t n) {
-    const int rest = static_cast<int>(n);
-    #pragma omp simd
-    for (int k = 0; k < N; ++k)
-        if (k < rest) v[k] = lane[k];
-}
 
 // out = f(a, b)                     out, a, b (n,); out may be a or b
 template<class T, class F> SKNN_FN void map(T* out, const T* a, const T* b, ptrdiff_t n, F f) {
@@ -49,13 +34,16 @@ template<class T, class F> SKNN_FN void map(T* out, const T* a, const T* b, ptrd
         #pragma omp simd
         for (int k = 0; k < LANES; ++k) out[i + k] = f(a[i + k], b[i + k]);
     }
-    if (i == n) return;
-    alignas(64) T rest_a[LANES], rest_b[LANES];
-    load_rest(rest_a, a + i, n - i, T(0));
-    load_rest(rest_b, b + i, n - i, T(0));
-    #pragma omp simd
-    for (int k = 0; k < LANES; ++k) rest_a[k] = f(rest_a[k], rest_b[k]);
-    store_rest(out + i, rest_a, n - i);
+    constexpr int STEP = Vector<T>::lanes;
+    for (; i < n; i += STEP) {      // beyond the end are zeros: what is subnormal takes longer
+        const ptrdiff_t rest = n - i < STEP ? n - i : STEP;
+        alignas(64) T x[STEP], y[STEP];
+        store(x, load_lanes(a + i, rest));
+        store(y, load_lanes(b + i, rest));
+        #pragma omp simd
+        for (int k = 0; k < STEP; ++k) x[k] = f(x[k], y[k]);
+        store_lanes(out + i, load(x), rest);
+    }
 }
 
 // v = f(v)                          v (n,)
@@ -199,38 +187,42 @@ void loss_gradient(T* __restrict g, const T* __restrict p, const void* y,
     }
 }
 
-// p = softmax(p), where rows are short: as many of them as a vector has elements, each in a lane
+// p = softmax(p), where rows are short: as many of them as a vector has elements, each in a lane,
+// and some such blocks together, since each step of one waits for the one before
 template<class T> SKNN_LOOP
 void softmax_narrow(T* p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
-    constexpr int ROWS = Vector<T>::lanes;
-    alignas(64) T column[LANES][ROWS], largest[ROWS], sum[ROWS];
-    for (ptrdiff_t i = 0; i < n; i += ROWS, p += ROWS * ld) {
-        const ptrdiff_t rows = n - i < ROWS ? n - i : ROWS;
-        pack_columns(column[0], ROWS, Factor<T>(p, 1, ld), m, 0, rows);
-        #pragma omp simd
-        for (int k = 0; k < ROWS; ++k) largest[k] = column[0][k];
-        for (ptrdiff_t j = 1; j < m; ++j) {
-            #pragma omp simd
-            for (int k = 0; k < ROWS; ++k)
-                largest[k] = column[j][k] > largest[k] ? column[j][k] : largest[k];
+    constexpr int ROWS = Vector<T>::lanes, BLOCKS = 4;
+    alignas(64) T column[LANES][BLOCKS][ROWS], most[BLOCKS][ROWS];
+    for (ptrdiff_t i = 0; i < n; i += BLOCKS * ROWS, p += BLOCKS * ROWS * ld) {
+        const ptrdiff_t n_rows = n - i < BLOCKS * ROWS ? n - i : BLOCKS * ROWS;
+        const ptrdiff_t blocks = (n_rows + ROWS - 1) / ROWS;
+        const auto rows = [=](ptrdiff_t b) {
+            return n_rows - b * ROWS < ROWS ? n_rows - b * ROWS : ROWS;
+        };
+        VectorOf<T> sum[BLOCKS]{};
+        for (ptrdiff_t b = 0; b < blocks; ++b)
+            pack_columns(column[0][b], BLOCKS * ROWS, Factor<T>(p + b * ROWS * ld, 1, ld), m, 0,
+                         rows(b));
+        for (ptrdiff_t b = 0; b < blocks; ++b) {
+            VectorOf<T> v = load(column[0][b]);
+            for (ptrdiff_t j = 1; j < m; ++j) v = largest<T>(load(column[j][b]), v);
+            store(most[b], v);
         }
-        #pragma omp simd
-        for (int k = 0; k < ROWS; ++k) sum[k] = 0;
-        for (ptrdiff_t j = 0; j < m; ++j) {
-            #pragma omp simd
-            for (int k = 0; k < ROWS; ++k) {
-                column[j][k] = exp(column[j][k] - largest[k]);
-                sum[k] += column[j][k];
+        for (ptrdiff_t j = 0; j < m; ++j)
+            for (ptrdiff_t b = 0; b < blocks; ++b) {
+                #pragma omp simd
+                for (int k = 0; k < ROWS; ++k)
+                    column[j][b][k] = exp(column[j][b][k] - most[b][k]);
+                sum[b] += load(column[j][b]);
             }
+        for (ptrdiff_t b = 0; b < blocks; ++b) {
+            const VectorOf<T> scale = T(1) / sum[b];
+            for (ptrdiff_t j = 0; j < m; ++j) store(column[j][b], load(column[j][b]) * scale);
         }
-        #pragma omp simd
-        for (int k = 0; k < ROWS; ++k) sum[k] = T(1) / sum[k];
-        for (ptrdiff_t j = 0; j < m; ++j) {
-            #pragma omp simd
-            for (int k = 0; k < ROWS; ++k) column[j][k] *= sum[k];
-        }
-        for (ptrdiff_t j = 0; j < m; j += ROWS)
-            transpose(p + j, ld, column[j], ROWS, m - j < ROWS ? m - j : ROWS, rows, false);
+        for (ptrdiff_t b = 0; b < blocks; ++b)
+            for (ptrdiff_t j = 0; j < m; j += ROWS)
+                transpose(p + b * ROWS * ld + j, ld, column[j][b], BLOCKS * ROWS,
+                          m - j < ROWS ? m - j : ROWS, rows(b), false);
     }
 }
 
@@ -249,7 +241,8 @@ void softmax(T* __restrict p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
             const T* row = p + r * ld;
             VectorOf<T> v = VectorOf<T>{} - Limits<T>::infinity;
             if (tail) {
-                load_rest(rest[r], row + whole, tail, -Limits<T>::infinity);
+                for (int k = 0; k < ROWS; ++k)
+                    rest[r][k] = k < tail ? row[whole + k] : -Limits<T>::infinity;
                 v = load(rest[r]);
             }
             for (ptrdiff_t j = 0; j < whole; j += ROWS) v = largest<T>(load(row + j), v);
@@ -277,8 +270,7 @@ void softmax(T* __restrict p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
             T* row = p + r * ld;
             for (ptrdiff_t j = 0; j < whole; j += ROWS) store(row + j, load(row + j) * scale[r]);
             if (tail) {
-                store(rest[r], load(rest[r]) * scale[r]);
-                store_rest(row + whole, rest[r], tail);
+                store_lanes(row + whole, load(rest[r]) * scale[r], tail);
             }
         }
     }
@@ -289,15 +281,14 @@ template<class T> SKNN_LOOP
 void softmax_row_loss(double* __restrict loss, const T* __restrict p, const void* classes,
                       const int64_t* samples, const double* weights, double factor,
                       ptrdiff_t n, ptrdiff_t, ptrdiff_t ld) {
-    for (ptrdiff_t i = 0; i < n; i += LANES) {
-        ptrdiff_t n_rows = n - i < LANES ? n - i : LANES;
-        T lane[LANES] = {};
-        for (ptrdiff_t r = 0; r < n_rows; ++r)
-            lane[r] = p[(i + r) * ld + static_cast<const int32_t*>(classes)[samples[i + r]]];
-        #pragma omp simd
-        for (int k = 0; k < LANES; ++k) lane[k] = log_loss(lane[k]);
-        for (ptrdiff_t r = 0; r < n_rows; ++r)
-            loss[i + r] = factor * lane[r] * (weights ? weights[samples[i + r]] : 1.0);
+    T values[AT_ONCE];
+    for (ptrdiff_t i = 0; i < n; i += AT_ONCE, p += AT_ONCE * ld) {
+        const ptrdiff_t rows = n - i < AT_ONCE ? n - i : AT_ONCE;
+        for (ptrdiff_t r = 0; r < rows; ++r)
+            values[r] = p[r * ld + static_cast<const int32_t*>(classes)[samples[i + r]]];
+        map(values, rows, [](T q) { return log_loss(q); });
+        for (ptrdiff_t r = 0; r < rows; ++r)
+            loss[i + r] = factor * values[r] * (weights ? weights[samples[i + r]] : 1.0);
     }
 }
 

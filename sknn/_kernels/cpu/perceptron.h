@@ -2,17 +2,8 @@
 // there is no loop left that a compiler may or may not vectorise.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
 #include <cstring>
-
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#elif defined(__AVX__)
-#define VECTOR_BYTES 32
-#else
-#define VECTOR_BYTES 16
-#endif
+#include "vectors.h"
 
 #define ROW_BYTES 64 // a row of dense weights is a multiple of this
 #define N_LANES 8    // classes side by side in sparse weights
@@ -29,7 +20,7 @@ template <typename T> struct Packed<T, 1> { typedef T Vector; };
 // N numbers in as many vectors as it takes
 template <typename T, int N> struct Numbers {
     static constexpr int all = N * sizeof(T);
-    static constexpr int bytes = all < VECTOR_BYTES ? all : VECTOR_BYTES;
+    static constexpr int bytes = all < sknn::VECTOR_BYTES ? all : sknn::VECTOR_BYTES;
     static constexpr int parts = all / bytes;
     typedef typename Packed<T, bytes / sizeof(T)>::Vector Vector;
     Vector part[parts] = {};

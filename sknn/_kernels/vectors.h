@@ -1,0 +1,204 @@
+// Vectors of a register's length: whole ones, their first lanes, and what turns a square of them.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#if defined(__AVX2__)
+#pragma GCC diagnostic push
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // which GCC 12 says of this header
+#endif
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#endif
+
+namespace sknn {
+
+// Bytes of a vector register.
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+#elif defined(__AVX2__)
+constexpr int VECTOR_BYTES = 32;
+#else
+constexpr int VECTOR_BYTES = 16;
+#endif
+// Whether a masked load or store costs no more than another.
+constexpr bool FREE_MASKS = VECTOR_BYTES == 64;
+// Whether vectors of half the length may take half the time: AMD's Zen 4 makes one of 64 bytes in
+// two steps.
+constexpr bool HALF_VECTORS = VECTOR_BYTES == 64;
+
+template<class T, int BYTES = VECTOR_BYTES> struct Vector {
+    static constexpr int lanes = BYTES / sizeof(T);
+    typedef T aligned __attribute__((vector_size(BYTES)));
+    typedef aligned type __attribute__((aligned(alignof(T))));      // wherever it lies
+};
+template<class T, int BYTES = VECTOR_BYTES> using VectorOf = typename Vector<T, BYTES>::type;
+
+template<int BYTES = VECTOR_BYTES, class T> inline VectorOf<T, BYTES> load(const T* x) {
+    return *reinterpret_cast<const VectorOf<T, BYTES>*>(x);
+}
+template<int BYTES = VECTOR_BYTES, class T> inline void store(T* x, VectorOf<T, BYTES> v) {
+    *reinterpret_cast<VectorOf<T, BYTES>*>(x) = v;
+}
+
+#if defined(__AVX512F__)
+template<class T, int BYTES = VECTOR_BYTES> inline auto first_lanes(ptrdiff_t n) {
+    constexpr bool few = Vector<T, BYTES>::lanes <= 8;
+    return static_cast<std::conditional_t<few, __mmask8, __mmask16>>((1u << n) - 1);
+}
+#elif defined(__AVX2__)
+// read from so far before its middle that n lanes are ones
+alignas(64) inline constexpr int32_t LANE_MASK[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+template<class T> inline __m256i first_lanes(ptrdiff_t n) {
+    const int32_t* from = LANE_MASK + 8 - n * static_cast<ptrdiff_t>(sizeof(T) / 4);
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+}
+#endif
+
+// the first n lanes only
+template<int BYTES = VECTOR_BYTES, class T>
+inline void store(T* x, VectorOf<T, BYTES> v, ptrdiff_t n) {
+#if defined(__AVX512F__)
+    const auto some = first_lanes<T, BYTES>(n);
+    if constexpr (BYTES == 64 && sizeof(T) == 4) _mm512_mask_storeu_ps(x, some, (__m512)v);
+    else if constexpr (BYTES == 64) _mm512_mask_storeu_pd(x, some, (__m512d)v);
+    else if constexpr (sizeof(T) == 4) _mm256_mask_storeu_ps(x, some, (__m256)v);
+    else _mm256_mask_storeu_pd(x, some, (__m256d)v);
+#elif defined(__AVX2__)
+    // by halves, since AMD's processors before Zen 4 take ten times as long for a masked store
+    typedef T Half __attribute__((vector_size(16)));
+    constexpr int HALF = Vector<T>::lanes / 2;
+    if (n >= 2 * HALF) return store(x, v);
+    __m128 half = _mm256_castps256_ps128((__m256)v);
+    if (n >= HALF) {
+        _mm_storeu_ps(reinterpret_cast<float*>(x), half);
+        half = _mm256_extractf128_ps((__m256)v, 1);
+        x += HALF;
+    }
+    if (sizeof(T) == 4 && n & 2) {
+        _mm_storel_pi(reinterpret_cast<__m64*>(x), half);
+        half = _mm_movehl_ps(half, half);
+        x += 2;
+    }
+    if (n & 1) *x = ((Half)half)[0];
+#else
+    for (ptrdiff_t i = 0; i < n; ++i) x[i] = v[i];
+#endif
+}
+template<int BYTES = VECTOR_BYTES, class T>
+inline VectorOf<T, BYTES> load(const T* x, ptrdiff_t n) {
+#if defined(__AVX512F__)
+    using V = VectorOf<T, BYTES>;
+    const auto some = first_lanes<T, BYTES>(n);
+    if constexpr (BYTES == 64 && sizeof(T) == 4) return (V)_mm512_maskz_loadu_ps(some, x);
+    else if constexpr (BYTES == 64) return (V)_mm512_maskz_loadu_pd(some, x);
+    else if constexpr (sizeof(T) == 4) return (V)_mm256_maskz_loadu_ps(some, x);
+    else return (V)_mm256_maskz_loadu_pd(some, x);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return (VectorOf<T>)_mm256_maskload_ps(x, first_lanes<T>(n));
+    else return (VectorOf<T>)_mm256_maskload_pd(x, first_lanes<T>(n));
+#else
+    VectorOf<T> v{};
+    for (ptrdiff_t i = 0; i < n; ++i) v[i] = x[i];
+    return v;
+#endif
+}
+
+// the first n lanes, often all
+template<int BYTES = VECTOR_BYTES, class T>
+inline VectorOf<T, BYTES> load_lanes(const T* x, ptrdiff_t n) {
+    return FREE_MASKS || n < Vector<T>::lanes ? load<BYTES>(x, n) : load<BYTES>(x);
+}
+template<int BYTES = VECTOR_BYTES, class T>
+inline void store_lanes(T* x, VectorOf<T, BYTES> v, ptrdiff_t n) {
+    if (FREE_MASKS || n < Vector<T>::lanes) store<BYTES>(x, v, n);
+    else store<BYTES>(x, v);
+}
+// b where they have no order
+template<class T, int BYTES = VECTOR_BYTES>
+inline VectorOf<T, BYTES> largest(VectorOf<T, BYTES> a, VectorOf<T, BYTES> b) {
+#if defined(__AVX512F__)
+    using V = VectorOf<T, BYTES>;
+    if constexpr (BYTES == 64 && sizeof(T) == 4) return (V)_mm512_max_ps((__m512)a, (__m512)b);
+    else if constexpr (BYTES == 64) return (V)_mm512_max_pd((__m512d)a, (__m512d)b);
+    else if constexpr (sizeof(T) == 4) return (V)_mm256_max_ps((__m256)a, (__m256)b);
+    else return (V)_mm256_max_pd((__m256d)a, (__m256d)b);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return (VectorOf<T>)_mm256_max_ps((__m256)a, (__m256)b);
+    else return (VectorOf<T>)_mm256_max_pd((__m256d)a, (__m256d)b);
+#else
+    return a > b ? a : b;
+#endif
+}
+// NaN stays
+template<class T, int BYTES = VECTOR_BYTES>
+inline VectorOf<T, BYTES> rectify(VectorOf<T, BYTES> v) {
+    return largest<T, BYTES>(VectorOf<T, BYTES>{}, v);
+}
+
+// Every second part of a, each `half` elements long, changes places with the part of b before it.
+template<class T> inline __attribute__((always_inline))
+void swap_parts(VectorOf<T>& a, VectorOf<T>& b, int half) {
+    constexpr int LANES = Vector<T>::lanes;
+    const VectorOf<T> before = a;
+#if defined(__clang__)      // whose shuffle takes constants alone, but which makes one of this
+    const VectorOf<T> other = b;
+#pragma unroll
+    for (int j = 0; j < LANES; ++j) {
+        a[j] = j & half ? other[j - half] : before[j];
+        b[j] = j & half ? other[j] : before[j + half];
+    }
+#else
+    typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Index;
+    typedef Index Indices __attribute__((vector_size(VECTOR_BYTES)));
+    [[maybe_unused]] Indices first{}, second{};
+#pragma GCC unroll 16
+    for (int j = 0; j < LANES; ++j) {
+        first[j] = j & half ? LANES + j - half : j;
+        second[j] = j & half ? LANES + j : j + half;
+    }
+    a = __builtin_shuffle(before, b, first);
+    b = __builtin_shuffle(before, b, second);
+#endif
+}
+
+// out = in', or added to it         in (n, m) of at most LANES rows and columns, in registers
+template<class T> __attribute__((noinline))
+void transpose(T* __restrict out, ptrdiff_t ldo, const T* in, ptrdiff_t ldi,
+               ptrdiff_t n, ptrdiff_t m, bool accumulate) {
+    constexpr int LANES = Vector<T>::lanes;
+    const ptrdiff_t last = (n - 1) * ldi;
+    VectorOf<T> row[LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; ++i)     // beyond the last row, that again
+        row[i] = load_lanes(in + (i * ldi < last ? i * ldi : last), m);
+#pragma GCC unroll 4
+    for (int half = 1; half < LANES; half *= 2)
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i)
+            if (!(i & half)) swap_parts<T>(row[i], row[i + half], half);
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; ++i)
+        if (i < m) {
+            T* to = out + i * ldo;
+            store_lanes(to, accumulate ? load_lanes(to, n) + row[i] : row[i], n);
+        }
+}
+
+// Of LANES vectors, f(..., f(v[0], v[1])) of each: halves first, then quarters, ...
+template<class T, class F> inline VectorOf<T> reduce_each(VectorOf<T>* v, F f) {
+#pragma GCC unroll 4
+    for (int half = Vector<T>::lanes / 2; half > 0; half /= 2)
+#pragma GCC unroll 16
+        for (int i = 0; i < half; ++i) {
+            swap_parts<T>(v[i], v[i + half], half);
+            v[i] = f(v[i], v[i + half]);
+        }
+    return v[0];
+}
+template<class T> inline VectorOf<T> sums_of(VectorOf<T>* v) {
+    return reduce_each<T>(v, [](VectorOf<T> a, VectorOf<T> b) { return a + b; });
+}
+
+}  // namespace sknn
