@@ -32,6 +32,8 @@ COMPILE_ARGS = [
     "-fopenmp-simd",  # its pragmas; no OpenMP library
     "-fno-tree-loop-distribute-patterns",  # no memcpy for the few elements of a short row
 ]
+if "-g" not in os.environ.get("CFLAGS", "").split():
+    COMPILE_ARGS.append("-g0")  # Python's own flags ask for five times the size
 
 DIRECTIVES = {
     "language_level": "3",
