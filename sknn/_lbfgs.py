@@ -7,6 +7,7 @@ import scipy.optimize
 
 from sknn._compat import _check_optimize_result, _get_additional_lbfgs_options_dict
 from sknn._device import evaluation_rows, make_executor
+from sknn._program import zero_weight
 
 
 class Objective:
@@ -18,6 +19,8 @@ class Objective:
         self.executor = make_executor(estimator, program, data, dtype, capacity, gpu)
         self.order = np.arange(data.n_samples)
         self.weight_sum = data.n_samples if data.weights is None else data.weights.sum()
+        if self.weight_sum == 0:
+            raise zero_weight()
 
     def __call__(self, vector):
         parameters = vector.astype(self.dtype, copy=False)

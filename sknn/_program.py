@@ -49,6 +49,14 @@ def row_stride(width):
     return stride if stride % PAGE else stride + ALIGN
 
 
+def zero_weight(of="", otherwise=""):
+    """The error of sample weights that sum to zero."""
+    return ZeroDivisionError(
+        f"The sample weights{of} sum to zero, so the loss is not defined. "
+        f"Leave out samples of zero weight{otherwise}."
+    )
+
+
 def make_operand(arena, shape, stride, offset=0, grad_offset=-1):
     """An operand of one contiguous (height, width, channels) per sample, ``stride`` apart."""
     operand = np.zeros((), OPERAND_DTYPE)

@@ -170,6 +170,15 @@ def test_a_minibatch_without_weight(name, zero, method):
     assert isinstance(ours, ZeroDivisionError)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_weights_that_cancel(name, solver):
+    weights = np.tile([1.0, -1.0], 20)
+    pair = make_pair(name, solver=solver)
+    ours, _ = check_errors(pair, "fit", X, y, sample_weight=weights, same_words=False)
+    assert isinstance(ours, ZeroDivisionError)
+
+
 # Parameters
 
 

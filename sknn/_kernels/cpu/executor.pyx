@@ -26,6 +26,7 @@ import numpy as np
 from sknn._kernels.cpu import variant
 from sknn._kernels.ops import ElementType
 from sknn._places import stretches
+from sknn._program import zero_weight
 from sknn._threads import choose_n_threads, running
 
 cnp.import_array()
@@ -369,9 +370,7 @@ cdef class Executor:
                 self.job.deadline = now() + SECONDS_PER_CALL
                 self._work()
                 if self.job.failure == ZERO_WEIGHT:
-                    raise ZeroDivisionError(
-                        "The sample weights of a minibatch sum to zero, so its loss is not "
-                        "defined. Leave out samples of zero weight, or raise batch_size.")
+                    raise zero_weight(" of a minibatch", ", or raise batch_size")
         PyErr_CheckSignals()
 
     def _work(self):

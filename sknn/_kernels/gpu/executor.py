@@ -16,6 +16,7 @@ from sknn._kernels.gpu.rows import ResidentRows, place_rows
 from sknn._kernels.gpu.source import PLAIN_SGD, THREADS, formula, kernel_name, rule_name
 from sknn._kernels.gpu.table import TABLE
 from sknn._kernels.ops import Arena, Phase
+from sknn._program import zero_weight
 
 # steps of a graph; as few as make its launch cost nothing
 STEPS_PER_GRAPH = 32
@@ -417,10 +418,7 @@ class Executor:
                 progress = self.epoch.progress()
                 optimizer.advance(int(progress["first_step"]))
         if n_rows < len(order):
-            raise ZeroDivisionError(
-                "The sample weights of a minibatch sum to zero, so its loss is not "
-                "defined. Leave out samples of zero weight, or raise batch_size."
-            )
+            raise zero_weight(" of a minibatch", ", or raise batch_size")
         return float(progress["loss"]) / len(order)
 
     def _begin(self, order, n_steps, in_order):
@@ -496,7 +494,7 @@ class Executor:
             if self.parameters is not parameters:
                 self._take_parameters(parameters)
             self.epoch.take_numbers(np.ones(1), np.zeros(1), 0.0, 0, self.seed)
-            out = self.driver.empty((n, output.width), self.dtype)
+            out = self.driver.empty_for_caller((n, output.width), self.dtype)
             sizes = [size for _, size in schedule(n, self.capacity, 1)]
             with closing(self.X.feed(order, self.capacity, sizes)) as fed:
                 for step, size in enumerate(fed):
