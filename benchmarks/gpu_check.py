@@ -4,10 +4,10 @@
 
 It needs CuPy, NumPy, Cython, scikit-learn, a C++ compiler and this checkout, whose extensions it
 builds; PyTorch for its columns. It checks every matrix product and kernel, gradients of many rows,
-that graphs repeat what single launches do, whole fits against the CPU, rows that come in chunks
-against rows that are there, and orders that the device draws against NumPy's; then it measures
-what the device can do and what training does. DIR gets gpu_check.json and gpu_check.md. The exit
-status is 1 if a check failed.
+that graphs repeat what single launches do, whole fits against the CPU, CuPy arrays against those
+of NumPy, rows that come in chunks against rows that are there, and orders that the device draws
+against NumPy's; then it measures what the device can do and what training does. DIR gets
+gpu_check.json and gpu_check.md. The exit status is 1 if a check failed.
 """
 
 import argparse
@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 SECTIONS = (
-    "products", "programs", "gradients", "graphs", "fits", "networks", "rows", "orders",
-    "sanitizer", "ceilings", "speed", "images", "search",
+    "products", "gated", "programs", "gradients", "graphs", "fits", "networks", "arrays", "rows",
+    "orders", "sanitizer", "ceilings", "speed", "images", "search",
 )  # fmt: skip
 
 
@@ -87,6 +87,7 @@ def main():
     arguments = parser.parse_args()
     start = time.perf_counter()
     build()
+    import gpu_arrays
     import gpu_images
     import gpu_sections
     from gpu_report import write_markdown
@@ -100,8 +101,8 @@ def main():
             failures.append(f"{name}: no time left")
             continue
         try:
-            module = gpu_images if hasattr(gpu_images, name) else gpu_sections
-            rows = getattr(module, name)(report)
+            modules = gpu_arrays, gpu_images, gpu_sections
+            rows = next(getattr(m, name) for m in modules if hasattr(m, name))(report)
         except Exception:
             failures.append(f"{name}: {traceback.format_exc()}")
             print(failures[-1], flush=True)

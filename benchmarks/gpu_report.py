@@ -23,11 +23,13 @@ def summary(rows, key):
 
 TITLES = {
     "products": "Matrix products: relative error against float64",
+    "gated": "Products that take in the rectifier's derivative: relative error",
     "programs": "Programs against the CPU executor",
     "gradients": "Gradients of many rows against the CPU's in float64, relative",
     "graphs": "Graphs and single launches, twice each: the same bits",
     "fits": "Whole fits: loss curves against the CPU's over 20 epochs",
     "networks": "Networks of images: loss curves against the CPU's, and the same bits",
+    "arrays": "CuPy arrays in and out: the fits of NumPy arrays, and their predictions",
     "rows": "Rows that come in chunks: the bits of rows that are on the device",
     "orders": "Orders that the device draws: NumPy's",
     "sanitizer": "compute-sanitizer over small fits",

@@ -46,6 +46,7 @@ from sknn._validation import (
     check_data,
     check_weights,
     compute_dtype,
+    device_of,
     is_on_gpu,
     may_skip_checks,
     prepare_X,
@@ -177,9 +178,9 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         return self._fit(X, y, sample_weight, incremental=False)
 
     def _fit(self, X, y, sample_weight, *, incremental, classes=None):
-        with unchanged_on_error(self):
+        with unchanged_on_error(self), device_of(X):
             if incremental:
-                self._take_classes(y, classes)
+                self._take_classes(to_host(y), classes)
             train = self._prepare(X, y, sample_weight, incremental)
         train()
         fitted = [self._parameters] if self._state is None else [self._parameters, self._state]
@@ -348,7 +349,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         gpu = predicting_device(self, X)
         if gpu is not None:
             check_is_fitted(self)
-            return self._run(self._check_X(X, reset=False), layer, gpu=gpu)
+            with device_of(X):
+                return self._run(self._check_X(X, reset=False), layer, gpu=gpu)
         if may_skip_checks(self, X):
             outputs = self._run(X, layer, check=True)
             if outputs is not None:

@@ -9,7 +9,7 @@ from sknn import losses
 from sknn._base import BaseNetwork
 from sknn._compat import StrOptions, _check_partial_fit_first_call, _fit_context
 from sknn._targets import LabelEncoder, check_labels, is_multilabel, with_class_weight
-from sknn._validation import check_overflow, to_host
+from sknn._validation import check_overflow, device_of, to_host
 
 
 class Classifier(ClassifierMixin, BaseNetwork):
@@ -120,7 +120,8 @@ class Classifier(ClassifierMixin, BaseNetwork):
         probabilities = self._forward(X)
         if self.n_outputs_ == 1:
             positive = probabilities.T
-            return np.concatenate((1 - positive, positive)).T  # columns in one piece, as theirs
+            with device_of(positive):  # columns in one piece, as theirs
+                return np.concatenate((1 - positive, positive)).T
         return probabilities
 
     def predict_log_proba(self, X):
@@ -137,7 +138,8 @@ class Classifier(ClassifierMixin, BaseNetwork):
             ``log(predict_proba(X))``, which may be minus infinity.
         """
         probabilities = self.predict_proba(X)
-        return np.log(probabilities, out=probabilities)
+        with device_of(probabilities):
+            return np.log(probabilities, out=probabilities)
 
     def score(self, X, y, sample_weight=None):
         """Share of the samples that are predicted right.

@@ -91,7 +91,8 @@ class LabelEncoder:
         Of a CuPy array they are one, too, unless labels are no numbers.
         """
         if is_on_gpu(probabilities):
-            return self._decode_on_gpu(probabilities)
+            with probabilities.device:
+                return self._decode_on_gpu(probabilities)
         if self.kind == "multiclass":
             return self.classes_[largest_columns(probabilities)]
         chosen = probabilities > 0.5

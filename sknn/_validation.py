@@ -1,6 +1,7 @@
 """X, y and sample weights at the door: checked once, and left where they lie."""
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -67,6 +68,11 @@ def is_on_gpu(array):
 def to_host(array):
     """An array as NumPy's; anything else as it is."""
     return array.get() if is_on_gpu(array) else array
+
+
+def device_of(array):
+    """A context that makes a CuPy array's device the current one; of no effect for others."""
+    return array.device if is_on_gpu(array) else nullcontext()
 
 
 def compute_dtype(X):

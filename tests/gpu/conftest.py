@@ -21,6 +21,7 @@ def simulated(compiler, monkeypatch):
 
     def take_driver(index):
         made.append(SimulatedDriver(**options))
+        made[-1].index = index
         return made[-1]
 
     monkeypatch.setattr(driver, "check_device", lambda index: None)

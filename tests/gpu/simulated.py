@@ -16,7 +16,6 @@ from collections import Counter, deque
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -109,21 +108,78 @@ def argument(a):
     return ctypes.c_double(a) if isinstance(a, float) else ctypes.c_int64(a)
 
 
-class DeviceArray(np.ndarray):
-    """Stands for CuPy's array."""
+class Device:
+    """Stands for CuPy's: the current one within ``with``, before which the first one is."""
 
-    @property
-    def device(self):
-        return SimpleNamespace(id=0)
+    current = [0]
+
+    def __init__(self, index):
+        self.id = index
+
+    def __enter__(self):
+        Device.current.append(self.id)
+
+    def __exit__(self, *error):
+        Device.current.pop()
+
+
+class DeviceArray(np.ndarray):
+    """Stands for CuPy's array: made on the current device, which it has to be to compute."""
+
+    device = None  # NumPy's have one, too
+
+    def __array_finalize__(self, source):
+        is_view = isinstance(source, DeviceArray)
+        self.device = source.device if is_view else Device(Device.current[-1])
 
     def get(self):
         return np.array(self).view(np.ndarray)
 
     def __array_function__(self, function, types, arguments, keywords):
+        check_device(*arguments, *keywords.values())
         result = super().__array_function__(function, types, arguments, keywords)
         return result.view(DeviceArray) if type(result) is np.ndarray else result
 
+    def __array_ufunc__(self, ufunc, method, *arguments, out=(), **keywords):
+        check_device(*arguments, *out)
+        if out:
+            keywords["out"] = tuple(map(without_device, out))
+        result = getattr(ufunc, method)(*map(without_device, arguments), **keywords)
+        return out[0] if out else np.asarray(result).view(DeviceArray)
 
+    def reshape(self, *shape):
+        if not self.flags.c_contiguous:
+            check_device(self)
+        return super().reshape(*shape)
+
+
+def check_device(*values):
+    """Arrays among them are of the current device."""
+    for value in values:
+        if isinstance(value, tuple | list):
+            check_device(*value)
+        elif isinstance(value, DeviceArray):
+            current = Device.current[-1]
+            assert value.device.id == current, f"on device {value.device.id}, not {current}"
+
+
+def without_device(value):
+    return value.view(np.ndarray) if isinstance(value, DeviceArray) else value
+
+
+def computing(name):
+    """A method of arrays that a device computes."""
+    method = getattr(np.ndarray, name)
+
+    def checked(self, *arguments, **keywords):
+        check_device(self, *arguments)
+        return method(self, *arguments, **keywords)
+
+    return checked
+
+
+for name in ("argmax", "astype", "clip", "copy"):
+    setattr(DeviceArray, name, computing(name))
 DeviceArray.__module__ = "cupy"
 
 
@@ -214,7 +270,8 @@ class SimulatedDriver:
 
     @contextmanager
     def active(self):
-        yield
+        with Device(self.index):
+            yield
 
     def load_kernels(self, dtype, precision="float32"):
         assert np.dtype(dtype) in C_TYPES
@@ -253,11 +310,16 @@ class SimulatedDriver:
         out.view(np.uint8)[...] = 0xFF
         return out.view(self.array)
 
+    def empty_for_caller(self, shape, dtype):
+        self.for_caller = self.empty(shape, dtype)
+        return self.for_caller
+
     def address(self, array):
         return array.ctypes.data
 
     def to_device(self, array):
         if isinstance(array, DeviceArray):
+            assert array.device.id == self.index
             return array
         return self._take(np.array(array, order="C", subok=False))
 

@@ -1,9 +1,11 @@
-"""What is said where there is no GPU, no CuPy, or a fork; how products are described."""
+"""What is said without a GPU, CuPy, or after a fork; streams and captures; how products are
+described."""
 
 import ctypes
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,28 +14,23 @@ from sknn import MLPClassifier
 from sknn._kernels.gpu import blas, driver, hopper
 from sknn._kernels.gpu.kernels import Epilogue, Matrix
 
+from .simulated import Device
+from .stub import CUDARuntimeError, Cupy, Stream
+
 X, Y = np.zeros((10, 2)), np.arange(10) % 2
 
 
-class RuntimeFailure(RuntimeError):
-    pass
+@pytest.fixture
+def stub(monkeypatch):
+    """A function that has the driver use a stub of CuPy in a process that never used CUDA."""
 
+    def use(*arguments):
+        cupy = Cupy(*arguments)
+        monkeypatch.setattr(driver, "import_cupy", lambda: cupy)
+        monkeypatch.setattr(driver, "_process", None)
+        return cupy
 
-class FakeRuntime:
-    CUDARuntimeError = RuntimeFailure
-
-    def __init__(self, n_devices):
-        self.n_devices = n_devices
-
-    def getDeviceCount(self):
-        if self.n_devices is None:
-            raise RuntimeFailure("cudaErrorNoDevice")
-        return self.n_devices
-
-
-class FakeCupy:
-    def __init__(self, n_devices):
-        self.cuda = type("cuda", (), {"runtime": FakeRuntime(n_devices)})
+    return use
 
 
 def test_without_cupy(monkeypatch):
@@ -44,22 +41,31 @@ def test_without_cupy(monkeypatch):
     assert not hasattr(model, "coefs_")
 
 
-def test_without_a_gpu(monkeypatch):
-    monkeypatch.setattr(driver, "import_cupy", lambda: FakeCupy(None))
+def test_without_a_gpu(stub):
+    stub(None)
     with pytest.raises(RuntimeError, match=r"needs a GPU of NVIDIA.*cudaErrorNoDevice.*'cpu'"):
         MLPClassifier(device="cuda").fit(X, Y)
 
 
-def test_without_that_gpu(monkeypatch):
-    monkeypatch.setattr(driver, "import_cupy", lambda: FakeCupy(2))
+def test_without_that_gpu(stub):
+    stub(2)
     with pytest.raises(RuntimeError, match=r"'cuda:7' was asked for.*2 GPUs.*cuda:0, cuda:1"):
         MLPClassifier(device="cuda:7").fit(X, Y)
 
 
-def test_after_a_fork(monkeypatch):
-    monkeypatch.setattr(driver, "import_cupy", lambda: FakeCupy(1))
-    monkeypatch.setattr(driver, "_process", os.getpid() + 1)
+def test_after_a_fork(stub, monkeypatch):
+    """Devices were counted before, if nothing else."""
+    stub(1)
+    driver.check_device(0)
+    process = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: process + 1)
     with pytest.raises(RuntimeError, match=r"forked.*loky"):
+        MLPClassifier(device="cuda").fit(X, Y)
+
+
+def test_after_a_fork_of_a_process_where_others_used_cuda(stub):
+    stub(None, driver.INITIALIZATION_ERROR)
+    with pytest.raises(RuntimeError, match=r"CUDA says.*forked.*loky"):
         MLPClassifier(device="cuda").fit(X, Y)
 
 
@@ -147,3 +153,96 @@ def test_a_driver_without_tiles(monkeypatch):
     monkeypatch.setattr(hopper.ctypes, "CDLL", lambda name: old)
     monkeypatch.setattr(hopper, "encoder", hopper.encoder.__wrapped__)
     assert hopper.load_functions.__wrapped__(0) == {}
+
+
+# ---- streams and captures, of a stub of CuPy ------------------------------------------------
+
+
+@pytest.fixture
+def made(stub, products):
+    """A driver of the second device."""
+    products(1)
+    stub(2)
+    return driver.Driver(1)
+
+
+def is_whole(made):
+    """Whether the driver captures what forks to each side, as if there had been nothing before."""
+
+    def launch():
+        made.fork()
+        made.join()
+
+    with made.active():
+        made.synchronize()
+        return all(made.capture(launch) is not None for _ in made.sides)
+
+
+def interrupted(*arguments):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_interrupt_while_products_are_timed(made, beside):
+    """Nothing captures after it."""
+
+    def launch():
+        with made.beside() if beside else nullcontext():
+            made.product(OUT, A, B, dtype=np.dtype(np.float32), precision="tf32")
+
+    made.blas.library.cublasLtMatmul = interrupted
+    with pytest.raises(KeyboardInterrupt), made.active():
+        made.prepare(launch)
+    assert is_whole(made)
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_interrupt_while_a_graph_is_captured(made, joins):
+    """It comes through, and the next graph is captured as any other."""
+
+    def launch():
+        made.fork()
+        if joins:
+            made.join()
+        interrupted()
+
+    with pytest.raises(KeyboardInterrupt), made.active():
+        made.capture(launch)
+    assert is_whole(made)
+
+
+def test_interrupt_between_launches(made):
+    """What it left beside is joined before a graph is captured."""
+    with pytest.raises(KeyboardInterrupt), made.active():
+        made.fork()
+        interrupted()
+    assert is_whole(made)
+
+
+def test_a_refused_capture(made):
+    def launch():
+        made.fork()
+        raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported")
+
+    with made.active():
+        assert made.capture(launch) is None
+    assert is_whole(made)
+
+
+def test_pinned_memory_is_of_the_drivers_device(made):
+    assert made.pinned(3, np.float64).shape == (3,)
+    assert made.cupy.pinned == [1]
+
+
+def test_arrays_of_the_caller(made):
+    """The driver's stream waits for the caller's alone; what the caller gets is of its memory."""
+    with Device(1):
+        caller = Stream()
+        with caller:
+            array = made.cupy.empty((2, 3), np.float32)
+            with made.active():
+                assert made.to_device(array) is array
+                assert made.stream.waits == [caller]
+                assert made.empty_for_caller((2, 3), np.float32).stream is caller
+                assert made.stream.waits == [caller, caller]
+                assert made.empty((2, 3), np.float32).stream is made.stream

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sknn import MLPClassifier, MLPRegressor
 from sknn._kernels.gpu import driver as cuda
 
-from .simulated import DeviceArray, SimulatedDriver
+from .simulated import Device, DeviceArray, SimulatedDriver
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 DIGITS, LABELS = load_digits(return_X_y=True)
@@ -144,13 +144,18 @@ def test_callbacks_see_the_weights(simulated):
 
 @pytest.fixture
 def arrays(simulated):
-    """The simulated device's arrays are CuPy's."""
+    """A function that puts arrays on the second device, which is never the current one."""
     simulated[1]["array"] = DeviceArray
-    return lambda array: np.array(array).view(DeviceArray)
+
+    def put(array):
+        with Device(1):
+            return np.array(array).view(DeviceArray)
+
+    return put
 
 
 @each_estimator
-def test_arrays_of_the_device(arrays, kind):
+def test_arrays_of_the_device(simulated, arrays, kind):
     """They train there without being asked, and predictions stay there."""
     cls, y = ESTIMATORS[kind]
     model = cls(hidden_layer_sizes=(9,), max_iter=3, random_state=0)
@@ -158,16 +163,39 @@ def test_arrays_of_the_device(arrays, kind):
     cpu = clone(model).fit(X, y)
     np.testing.assert_allclose(gpu.loss_curve_, cpu.loss_curve_)
     predictions = gpu.predict(arrays(X))
-    assert isinstance(predictions, DeviceArray)
-    np.testing.assert_allclose(predictions, cpu.predict(X))
+    assert isinstance(predictions, DeviceArray) and predictions.device.id == 1
+    assert kind == "classifier" or predictions is simulated[0][-1].for_caller
+    np.testing.assert_allclose(predictions.get(), cpu.predict(X))
     assert type(gpu.predict(X)) is np.ndarray
     assert all(type(a) is np.ndarray for a in (*gpu.coefs_, *gpu.intercepts_))
     assert gpu.n_features_in_ == X.shape[1]
     if kind == "classifier":
         assert type(gpu.classes_) is np.ndarray
-        probabilities = gpu.predict_proba(arrays(X))
-        assert isinstance(probabilities, DeviceArray)
-        np.testing.assert_allclose(probabilities, cpu.predict_proba(X))
+        for name in ("predict_proba", "predict_log_proba"):
+            found = getattr(gpu, name)(arrays(X))
+            assert isinstance(found, DeviceArray) and found.device.id == 1
+            np.testing.assert_allclose(found.get(), getattr(cpu, name)(X))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8, np.float16, np.int32])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_element_types_of_the_device(arrays, dtype, order):
+    data = np.array(DIGITS[:240], dtype, order=order)
+    model = MLPClassifier((9,), max_iter=3, random_state=0, dtype="float32")
+    with Device(1):
+        on_device = np.array(data, order=order).view(DeviceArray)
+    gpu, cpu = clone(model).fit(on_device, Y > 4), clone(model).fit(data, Y > 4)
+    np.testing.assert_allclose(gpu.loss_curve_, cpu.loss_curve_, rtol=1e-4)
+    for name in ("predict_proba", "predict_log_proba"):
+        found = getattr(gpu, name)(on_device)
+        np.testing.assert_allclose(found.get(), getattr(cpu, name)(data), atol=1e-4)
+
+
+def test_partial_fit_of_arrays_of_the_device(arrays):
+    model = MLPClassifier((9,), random_state=0)
+    gpu = clone(model).partial_fit(arrays(X), Guarded(Y), classes=range(10))
+    cpu = clone(model).partial_fit(X, Y, classes=range(10))
+    np.testing.assert_allclose(gpu.loss_curve_, cpu.loss_curve_)
 
 
 @pytest.mark.parametrize("labels", [Y > 4, np.array(["a", "b", "c"])[Y % 3], np.eye(3)[Y % 3]])
@@ -175,17 +203,22 @@ def test_labels_of_the_device(arrays, labels):
     model = MLPClassifier((9,), max_iter=3, random_state=0)
     expected = clone(model).fit(X, labels).predict(X)
     found = model.fit(arrays(X), labels).predict(arrays(X))
-    np.testing.assert_array_equal(found, expected)
-    assert isinstance(found, DeviceArray) == (labels.dtype.kind != "U")
+    is_array = isinstance(found, DeviceArray)
+    assert is_array == (labels.dtype.kind != "U")
+    assert not is_array or found.device.id == 1
+    np.testing.assert_array_equal(found.get() if is_array else found, expected)
 
 
-class Guarded(DeviceArray):
+class Guarded:
     """As CuPy's arrays, none of NumPy's unless asked with ``get``."""
 
-    def __array_function__(self, function, types, arguments, keywords):
-        raise TypeError(f"implicit conversion by {function.__name__}")
+    def __init__(self, array):
+        self.array = np.asarray(array)
 
-    def __array_ufunc__(self, *arguments, **keywords):
+    def get(self):
+        return self.array
+
+    def __array__(self, *arguments, **keywords):
         raise TypeError("implicit conversion")
 
 
@@ -198,12 +231,12 @@ def test_scores_of_arrays_of_the_device(arrays, kind):
     weights = np.random.default_rng(0).uniform(0.5, 2, len(y))
     model = cls(hidden_layer_sizes=(9,), max_iter=3, random_state=0)
     cpu = clone(model).fit(X, y, weights)
-    gpu = clone(model).fit(arrays(X), arrays(y), arrays(weights).view(Guarded))
+    gpu = clone(model).fit(arrays(X), arrays(y), Guarded(weights))
     np.testing.assert_allclose(gpu.loss_curve_, cpu.loss_curve_)
     for given in (None, weights):
         expected = cpu.score(X, y, given)
-        on_device = None if given is None else arrays(given).view(Guarded)
-        for rows, labels in ((arrays(X), arrays(y).view(Guarded)), (X, arrays(y)), (arrays(X), y)):
+        on_device = None if given is None else Guarded(given)
+        for rows, labels in ((arrays(X), Guarded(y)), (X, arrays(y)), (arrays(X), y)):
             score = gpu.score(rows, labels, on_device)
             assert isinstance(score, float) and score == pytest.approx(expected)
 

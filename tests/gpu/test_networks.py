@@ -23,7 +23,7 @@ from sknn.layers import (
     Residual,
 )
 
-from .simulated import DeviceArray, SimulatedDriver
+from .simulated import Device, DeviceArray, SimulatedDriver
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 DIGITS, LABELS = load_digits(return_X_y=True)
@@ -125,11 +125,14 @@ def test_images_of_the_device(simulated):
     """They train there without being asked; a pickle predicts on the host."""
     simulated[1]["array"] = DeviceArray
     model = ConvClassifier((3,), normalization="batch", max_iter=2, random_state=0)
-    gpu, cpu = (clone(model).fit(X, Y) for X in (IMAGES.view(DeviceArray), IMAGES))
+    with Device(1):  # not in C order, and the device is not the current one later
+        images = np.array(IMAGES, order="F").view(DeviceArray)
+    gpu, cpu = (clone(model).fit(X, Y) for X in (images, IMAGES))
     np.testing.assert_allclose(gpu.loss_curve_, cpu.loss_curve_)
-    found = gpu.predict_proba(IMAGES.view(DeviceArray))
-    assert isinstance(found, DeviceArray)
-    np.testing.assert_allclose(found, cpu.predict_proba(IMAGES))
+    for name in ("predict_proba", "transform"):
+        found = getattr(gpu, name)(images)
+        assert isinstance(found, DeviceArray) and found.device.id == 1
+        np.testing.assert_allclose(found.get(), getattr(cpu, name)(IMAGES))
     other = pickle.loads(pickle.dumps(gpu))
     assert all(type(a) is np.ndarray for a in other.statistics_.values())
     np.testing.assert_allclose(other.predict_proba(IMAGES), cpu.predict_proba(IMAGES))

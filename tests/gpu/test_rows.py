@@ -1,5 +1,7 @@
 """An X that does not fit on the device: the same bits as one that does, whatever is late."""
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 
@@ -129,6 +131,18 @@ def test_interrupt_while_rows_come(tight, late):
 
 def interrupted():
     raise KeyboardInterrupt
+
+
+def test_no_upload_is_under_way_after_an_interrupt(tight):
+    """Which ends the epoch where it launches."""
+    tight(16 * CASE.program.n_features * 8)
+    executor, device = on_device(CASE.logical, float, 8, late_streams=("copies",))
+    X, y, _ = CASE.data(N)
+    executor.bind(*as_dtype(CASE, X, y, np.float64))
+    with closing(executor.X.feed(np.arange(N), 8, [16, 16, 16, 13])) as fed:
+        next(fed)
+    issued, done = device.streams.issued["copies"], device.streams.done["copies"]
+    assert issued == done > 0
 
 
 def test_a_mapped_file(tight, tmp_path):

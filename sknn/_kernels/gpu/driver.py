@@ -4,7 +4,7 @@ The tests have a driver of the same interface that runs everything on the CPU.
 """
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import pairwise
 
@@ -20,12 +20,20 @@ INSTALL = (
     "(nvidia-smi shows which)."
 )
 
+NOT_AFTER_FORK = (
+    "CUDA does not work in a process that was forked after CUDA was used. Start workers anew "
+    "instead of forking them: joblib's backend 'loky' does "
+    "(n_jobs with parallel_config(backend='loky'))."
+)
+# cudaErrorInitializationError, which CUDA says after a fork
+INITIALIZATION_ERROR = 3
+
 # streams beside the main one: gradients of parameters of different layers
 N_SIDES = 2
 # of a matrix product, to see how long it takes
 TIMED_LAUNCHES, TIMED_GRAPHS = 8, 3
 
-# device -> drivers that no executor has at the moment; the process they were made in
+# device -> drivers that no executor has at the moment; the process that CUDA was used in
 _idle, _process = {}, None
 
 
@@ -54,20 +62,20 @@ def check_device(index):
     RuntimeError
         If not; says why and what to do.
     """
+    global _process
     cupy = import_cupy()
     if _process is not None and _process != os.getpid():
-        raise RuntimeError(
-            "CUDA was used before this process was forked, and does not work after that. Start "
-            "workers anew instead of forking them: joblib's backend 'loky' does "
-            "(n_jobs with parallel_config(backend='loky'))."
-        )
+        raise RuntimeError(NOT_AFTER_FORK)
     try:
         n_devices = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
+        is_forked = error.status == INITIALIZATION_ERROR  # others may have used CUDA before
+        advice = NOT_AFTER_FORK if is_forked else "Use device='cpu', or check with nvidia-smi."
         raise RuntimeError(
-            f"device='cuda' needs a GPU of NVIDIA with its driver, but CUDA says: {error}. "
-            "Use device='cpu', or check with nvidia-smi."
+            "device='cuda' needs a GPU of NVIDIA with its driver, but CUDA says: "
+            f"{error}. {advice}"
         ) from error
+    _process = os.getpid()  # counting devices was a use
     if index >= n_devices:
         raise RuntimeError(
             f"device='cuda:{index}' was asked for, but there are {n_devices} GPUs here: "
@@ -77,9 +85,7 @@ def check_device(index):
 
 def take_driver(index):
     """A driver that no other executor uses; to be given back."""
-    global _process
     check_device(index)
-    _process = os.getpid()
     idle = _idle.setdefault(index, [])
     try:
         return idle.pop()
@@ -133,6 +139,7 @@ class Driver:
             self.side_ends = [cuda.Event(disable_timing=True) for _ in self.sides]
             self.workspaces = [cuda.alloc(WORKSPACE_BYTES) for _ in range(1 + N_SIDES)]
             self.blas = Blas([w.ptr for w in self.workspaces])
+        self.caller = None  # the stream that was current before this driver's
         self.functions, self.is_preparing = {}, False
         self.has_tiles = False  # whether kernels may take `tiles`
         # whose turn it is, whether launches go there, and which were used since the last join
@@ -141,8 +148,10 @@ class Driver:
     @contextmanager
     def active(self):
         """Make this device and its stream the current ones."""
-        with self.device, self.stream:
-            yield
+        with self.device:
+            self.caller = self.cupy.cuda.get_current_stream()
+            with self.stream:
+                yield
 
     def load_kernels(self, dtype, precision="float32"):
         """Compile, or load, the kernels of a compute type, and those of products that round."""
@@ -177,6 +186,17 @@ class Driver:
             total = self.cupy.cuda.runtime.memGetInfo()[1]
             raise out_of_memory(n_bytes, self.free_bytes(), total) from error
 
+    def empty_for_caller(self, shape, dtype):
+        """The same of the memory of the caller's stream, whom the array is for."""
+        with self.caller:
+            out = self.empty(shape, dtype)
+        self._follow_caller()  # which may have work to do with what lay there before
+        return out
+
+    def _follow_caller(self):
+        """What follows comes after what the caller launched."""
+        self.wait_for(self._record(self.caller))
+
     def free_bytes(self):
         """What arrays may still take, by CUDA and by the limit that CuPy's pool was given."""
         pool = self.cupy.get_default_memory_pool()
@@ -191,12 +211,12 @@ class Driver:
         return isinstance(array, np.ndarray)
 
     def to_device(self, array):
-        """An array on this device; itself if it is there, after what made it."""
+        """An array on this device; itself if it is there, after what the caller did to it."""
         if not isinstance(array, self.cupy.ndarray):
             out = self.empty(array.shape, array.dtype)
             self.upload(out.data.ptr, np.ascontiguousarray(array))
             return out
-        self.cupy.cuda.runtime.deviceSynchronize()
+        self._follow_caller()
         return self.cupy.ascontiguousarray(array)
 
     def to_host(self, array):
@@ -229,12 +249,13 @@ class Driver:
         runtime.memcpyAsync(
             array.ctypes.data, address, array.nbytes, runtime.memcpyDeviceToHost, self.stream.ptr
         )
-        self.stream.synchronize()
+        self.synchronize()
 
     def pinned(self, n, dtype):
         """A vector of the host that the device reads by itself: an upload does not wait."""
         dtype = np.dtype(dtype)
-        memory = self.cupy.cuda.alloc_pinned_memory(max(1, n * dtype.itemsize))
+        with self.device:
+            memory = self.cupy.cuda.alloc_pinned_memory(max(1, n * dtype.itemsize))
         return np.frombuffer(memory, dtype, n)
 
     def fill_zero(self, address, n_bytes):
@@ -295,10 +316,11 @@ class Driver:
     def _seconds(self, stream, launch):
         """Of launches in a graph, the fewest of some tries; infinite if one fails."""
         events = [self.cupy.cuda.Event() for _ in range(TIMED_GRAPHS + 1)]
+        failed = []
         with stream:
-            stream.begin_capture(self.cupy.cuda.runtime.streamCaptureModeThreadLocal)
-            failed = [launch() for _ in range(TIMED_LAUNCHES)]
-            graph = stream.end_capture()
+            graph = self._captured(
+                stream, lambda: failed.extend(launch() for _ in range(TIMED_LAUNCHES))
+            )
             if any(failed):
                 return float("inf")
             graph.launch(stream)  # warms up
@@ -351,18 +373,24 @@ class Driver:
 
     def capture(self, launch):
         """What ``launch`` launches as one function, or None if CUDA refuses."""
-        runtime = self.cupy.cuda.runtime
-        self.stream.synchronize()
+        self.synchronize()
         try:
-            self.stream.begin_capture(runtime.streamCaptureModeThreadLocal)
-            try:
-                launch()
-            finally:
-                graph = self.stream.end_capture()
+            graph = self._captured(self.stream, launch)
             graph.upload(self.stream)
-        except (runtime.CUDARuntimeError, RuntimeError):
+        except RuntimeError:  # as CuPy's own errors are
             return None
         return lambda: graph.launch(self.stream)
+
+    def _captured(self, stream, launch):
+        """The graph of what ``launch`` launches on a stream, which captures no more after it."""
+        try:
+            stream.begin_capture(self.cupy.cuda.runtime.streamCaptureModeThreadLocal)
+            launch()
+            return stream.end_capture()
+        except BaseException:
+            with suppress(RuntimeError):  # streams that an interrupt kept from being joined
+                stream.end_capture()
+            raise
 
     def record(self):
         """An event after all that was launched so far."""
@@ -382,4 +410,6 @@ class Driver:
         self.stream.wait_event(event)
 
     def synchronize(self):
+        """Have the host wait for all that was launched, what an interrupt left beside, too."""
+        self.join()
         self.stream.synchronize()

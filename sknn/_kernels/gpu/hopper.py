@@ -45,7 +45,10 @@ def compile_functions():
     try:
         for name in hopper_names():
             nvrtc.addNameExpression(program, name)
-        nvrtc.compileProgram(program, ["--std=c++17", f"-arch=sm_{CAPABILITY}a"])
+        try:
+            nvrtc.compileProgram(program, ["--std=c++17", f"-arch=sm_{CAPABILITY}a"])
+        except nvrtc.NVRTCError as error:
+            raise RuntimeError(nvrtc.getProgramLog(program)) from error
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "hopper.cubin"
             path.write_bytes(nvrtc.getCUBIN(program))

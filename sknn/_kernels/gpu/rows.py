@@ -156,35 +156,33 @@ class StreamedRows:
         n_chunk = batch * self.most_steps(batch)
         chunks = [order[first : first + n_chunk] for first in range(0, sum(sizes), n_chunk)]
         n_threads = min(MOST_GATHERING, effective_n_threads())
+        filler, pool = ThreadPoolExecutor(1), ThreadPoolExecutor(n_threads)
         fills = []
-        with ThreadPoolExecutor(1) as filler, ThreadPoolExecutor(n_threads) as pool:
 
-            def begin(i):
-                """Have a chunk take the place of one that what was launched so far has read."""
-                place, read = i % N_CHUNKS, self.driver.record()
-                at = self.driver.address(self.array[place * n_chunk :])
-                fills.append(
-                    filler.submit(self._fill, place, at, chunks[i], read, pool, n_threads)
-                )
+        def begin(i):
+            """Have a chunk take the place of one that what was launched so far has read."""
+            place, read = i % N_CHUNKS, self.driver.record()
+            at = self.driver.address(self.array[place * n_chunk :])
+            fills.append(filler.submit(self._fill, place, at, chunks[i], read, pool, n_threads))
 
-            try:
-                for i in range(min(N_CHUNKS, len(chunks))):
-                    begin(i)
-                sizes = iter(sizes)
-                for i, chunk in enumerate(chunks):
-                    if 0 < i <= len(chunks) - N_CHUNKS:
-                        begin(i - 1 + N_CHUNKS)
-                    self.driver.wait_for(fills[i].result())
-                    n_left = len(chunk)
-                    while n_left > 0:
-                        size = next(sizes)
-                        yield size
-                        n_left -= size
-            finally:
-                for fill in fills:
-                    fill.cancel()
-        for event in filter(None, self.uploaded):  # after an interrupt, too
-            self.driver.wait(event)
+        try:
+            for i in range(min(N_CHUNKS, len(chunks))):
+                begin(i)
+            sizes = iter(sizes)
+            for i, chunk in enumerate(chunks):
+                if 0 < i <= len(chunks) - N_CHUNKS:
+                    begin(i - 1 + N_CHUNKS)
+                self.driver.wait_for(fills[i].result())
+                n_left = len(chunk)
+                while n_left > 0:
+                    size = next(sizes)
+                    yield size
+                    n_left -= size
+        finally:  # an interrupt ends it at a yield
+            filler.shutdown(cancel_futures=True)
+            pool.shutdown()
+            for event in filter(None, self.uploaded):
+                self.driver.wait(event)
 
     def _fill(self, place, at, rows, read, pool, n_threads):
         """Gather rows and upload them after an event; the event after that."""
