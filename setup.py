@@ -53,10 +53,11 @@ def extension(source, extra=()):
         include_dirs=[str(KERNELS), str(KERNELS / "cpu"), np.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         extra_compile_args=[*COMPILE_ARGS, *extra],
+        depends=["setup.py"],
     )
 
 
-def variants(source):
+def variants(source, extra=()):
     """One extension per instruction set, all from the same source."""
     extensions = []
     for variant, arguments in VARIANTS.items():
@@ -64,7 +65,7 @@ def variants(source):
         text = f'include "{source.name}"\n'
         if not copy.exists() or copy.read_text() != text:
             copy.write_text(text)
-        extensions.append(extension(copy, arguments))
+        extensions.append(extension(copy, [*arguments, *extra]))
     return extensions
 
 
@@ -86,7 +87,8 @@ def all_extensions():
             extension(KERNELS / "ops.pyx"),
             extension(KERNELS / "cpu" / "executor.pyx"),
             *variants(KERNELS / "cpu" / "kernels.pyx"),
-            *variants(KERNELS / "cpu" / "perceptron.pyx"),
+            # whose sums of equal steps up and down are then nothing again, as scikit-learn's
+            *variants(KERNELS / "cpu" / "perceptron.pyx", ["-ffp-contract=off"]),
         ]
     )
 

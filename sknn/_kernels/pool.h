@@ -84,24 +84,49 @@ void max_pool_gradient(const Pool& s, T* dx, const T* dy, const uint8_t* positio
     });
 }
 
-// y = a x, or added to it
+// Pixels of which float sums are added up in double: what they round away grows with their number.
+constexpr ptrdiff_t PIXELS_AT_ONCE = 64;
+
+// y = the mean of a window of x     y (channels,), x with `width` pixels a row
 template<class T> __attribute__((noinline))
-void scaled(T* __restrict y, const T* __restrict x, T a, bool accumulate, ptrdiff_t m) {
-    if (accumulate)
-        for (ptrdiff_t k = 0; k < m; ++k) y[k] += a * x[k];
-    else
-        for (ptrdiff_t k = 0; k < m; ++k) y[k] = a * x[k];
+void mean_of_window(T* __restrict y, const T* __restrict x, const Span& rows, const Span& columns,
+                    ptrdiff_t width, ptrdiff_t channels) {
+    const ptrdiff_t size = (rows.end - rows.begin) * (columns.end - columns.begin);
+    for_vectors<T>(channels, [&](ptrdiff_t k, ptrdiff_t n) __attribute__((always_inline)) {
+        constexpr int LANES = Vector<T>::lanes;
+        double total[LANES] = {};
+        VectorOf<T> sum{};
+        ptrdiff_t summed = 0;
+        for (ptrdiff_t a = rows.begin; a < rows.end; ++a)
+            for (ptrdiff_t b = columns.begin; b < columns.end; ++b) {
+                sum += load_lanes(x + (a * width + b) * channels + k, n);
+                if (++summed % PIXELS_AT_ONCE) continue;
+                for (int l = 0; l < LANES; ++l) total[l] += sum[l];
+                sum = VectorOf<T>{};
+            }
+        if (size >= PIXELS_AT_ONCE)
+            for (int l = 0; l < LANES; ++l) sum[l] = T(total[l] + sum[l]);
+        store_lanes(y + k, sum * (T(1) / T(size)), n);
+    });
 }
 
 template<class T> void average_pool(const Pool& s, T* y, const T* x) {
-    for_windows(s, [&](ptrdiff_t to, ptrdiff_t from, ptrdiff_t, bool first, ptrdiff_t size) {
-        scaled(y + to, x + from, T(1) / T(size), !first, s.channels);
-    });
+    for (ptrdiff_t i = 0; i < s.out_height; ++i)
+        for (ptrdiff_t j = 0; j < s.out_width; ++j, y += s.channels)
+            mean_of_window(y, x, span(i, s.stride_h, s.pad_top, s.window_h, s.height),
+                           span(j, s.stride_w, s.pad_left, s.window_w, s.width), s.width,
+                           s.channels);
+}
+
+// y = y + a x
+template<class T> __attribute__((noinline))
+void add_scaled(T* __restrict y, const T* __restrict x, T a, ptrdiff_t m) {
+    for (ptrdiff_t k = 0; k < m; ++k) y[k] += a * x[k];
 }
 
 template<class T> void average_pool_gradient(const Pool& s, T* dx, const T* dy) {
     for_windows(s, [&](ptrdiff_t at, ptrdiff_t to, ptrdiff_t, bool, ptrdiff_t size) {
-        scaled(dx + to, dy + at, T(1) / T(size), true, s.channels);
+        add_scaled(dx + to, dy + at, T(1) / T(size), s.channels);
     });
 }
 

@@ -198,3 +198,10 @@ def test_what_is_not_finite_is_seen(value, pool):
     else:
         assert not np.isfinite(images.y[1, near, near]).all()
     assert np.isfinite(images.y[[0, 2]]).all()
+
+
+def test_bias_gradient_of_many_pixels():
+    """What float sums round away goes the same way each time, where all slopes are equal."""
+    images = convolution((400, 300, 1), 3, kernel=(1, 1), dtype=np.float32)
+    images.dy[...] = 0.1
+    np.testing.assert_allclose(images.gradient(1), 0.1 * images.dy[..., 0].size, rtol=2e-6)

@@ -61,6 +61,15 @@ def test_of_whole_images(opcode, dtype):
     check(pooling(opcode, (15, 17, 33), (15, 17), (15, 17), dtype=dtype))
 
 
+@pytest.mark.parametrize("channels", [1, 20])
+def test_means_of_many_pixels(channels):
+    """What float sums round away goes the same way each time, where all pixels are equal."""
+    images = pooling(Opcode.AVERAGE_POOL, (400, 300, channels), (400, 300), (400, 300))
+    images.x[...] = 0.1
+    images.run("forward")
+    np.testing.assert_allclose(images.y, 0.1, rtol=1e-6)
+
+
 @pytest.mark.parametrize("opcode", [Opcode.MAX_POOL, Opcode.AVERAGE_POOL])
 @pytest.mark.parametrize("position", [(0, 0), (1, 1), (0, 1)])
 def test_nan_passes_through(opcode, position):

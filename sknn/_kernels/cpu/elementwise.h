@@ -328,19 +328,37 @@ inline Loss softmax_loss() {
 
 // ---- dense --------------------------------------------------------------------------------
 
-// out = sum_i g_i, or added to it   g (n, m), out (m,); four rows at once, since each time
-// the sums are read and written
-template<class T> SKNN_LOOP
-void column_sum(T* __restrict out, const T* __restrict g, ptrdiff_t n, ptrdiff_t m,
-                ptrdiff_t ld, bool accumulate) {
-    if (!accumulate)
-        for (ptrdiff_t j = 0; j < m; ++j) out[j] = 0;
+// out = out + sum_i g_i             g (n, m), out (m,); four rows at once, since each time the sums
+// are read and written
+template<class T> SKNN_FN
+void add_rows(T* __restrict out, const T* __restrict g, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
     ptrdiff_t i = 0;
     for (; i + 4 <= n; i += 4, g += 4 * ld)
         for (ptrdiff_t j = 0; j < m; ++j)
             out[j] += (g[j] + g[ld + j]) + (g[2 * ld + j] + g[3 * ld + j]);
     for (; i < n; ++i, g += ld)
         for (ptrdiff_t j = 0; j < m; ++j) out[j] += g[j];
+}
+
+// out = sum_i g_i, or added to it   g (n, m), out (m,); sums of some rows are added up in double,
+// since what a sum rounds away grows with its rows
+template<class T> SKNN_LOOP
+void column_sum(T* __restrict out, const T* __restrict g, ptrdiff_t n, ptrdiff_t m,
+                ptrdiff_t ld, bool accumulate) {
+    constexpr ptrdiff_t ROWS = 512, COLUMNS = 256;
+    if (!accumulate)
+        for (ptrdiff_t j = 0; j < m; ++j) out[j] = 0;
+    if (n <= ROWS) return add_rows(out, g, n, m, ld);
+    for (ptrdiff_t j = 0; j < m; j += COLUMNS) {
+        const ptrdiff_t columns = m - j < COLUMNS ? m - j : COLUMNS;
+        double total[COLUMNS] = {};
+        for (ptrdiff_t i = 0; i < n; i += ROWS) {
+            T sum[COLUMNS] = {};
+            add_rows(sum, g + i * ld + j, n - i < ROWS ? n - i : ROWS, columns, ld);
+            for (ptrdiff_t k = 0; k < columns; ++k) total[k] += sum[k];
+        }
+        for (ptrdiff_t k = 0; k < columns; ++k) out[j + k] = T(out[j + k] + total[k]);
+    }
 }
 
 // y = x, or y + x                   x, y (n, m)

@@ -198,13 +198,24 @@ void layer_norm_gradient(T* __restrict dx, const T* __restrict g, const T* __res
     }
 }
 
-// dgamma = dgamma + sum_i g z       dgamma (c,), z as above
+// dgamma = dgamma + sum_i g z       dgamma (c,), z as above; sums of some pixels are added up,
+// since what a sum rounds away grows with its length
 template<class T> SKNN_LOOP
 void add_gamma_gradient(T* __restrict dgamma, const T* __restrict g, const T* __restrict x,
                         ptrdiff_t n, ptrdiff_t c, T epsilon) {
-    for (ptrdiff_t i = 0; i < n; ++i, g += c, x += c) {
-        const Standard<T> s = standard_of(x, c, epsilon);
-        for (ptrdiff_t j = 0; j < c; ++j) dgamma[j] += g[j] * ((x[j] - s.mean) * s.inverse);
+    constexpr ptrdiff_t PIXELS = 256, COLUMNS = 64;
+    Standard<T> s[PIXELS];
+    for (; n > 0; n -= PIXELS, g += PIXELS * c, x += PIXELS * c) {
+        const ptrdiff_t pixels = n < PIXELS ? n : PIXELS;
+        for (ptrdiff_t i = 0; i < pixels; ++i) s[i] = standard_of(x + i * c, c, epsilon);
+        for (ptrdiff_t j = 0; j < c; j += COLUMNS) {
+            const ptrdiff_t columns = c - j < COLUMNS ? c - j : COLUMNS;
+            T sum[COLUMNS] = {};
+            for (ptrdiff_t i = 0; i < pixels; ++i)
+                for (ptrdiff_t k = j; k < j + columns; ++k)
+                    sum[k - j] += g[i * c + k] * ((x[i * c + k] - s[i].mean) * s[i].inverse);
+            for (ptrdiff_t k = 0; k < columns; ++k) dgamma[j + k] += sum[k];
+        }
     }
 }
 

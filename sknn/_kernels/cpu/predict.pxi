@@ -14,7 +14,7 @@ cdef enum:
     CHUNK_BYTES = 1 << 20
     CHUNK_ROWS_MIN = 224
     CHUNK_ROWS_MAX = 448
-    CHUNK_IMAGES_MIN = 16       # of programs whose ops have a workspace, and large values
+    CHUNK_IMAGES_MIN = 16       # of programs with images, whose values are large
     CACHE_LINE = 64
 # a call of fewer operations is short and keeps the GIL: another thread might then hold it for
 # milliseconds
@@ -45,10 +45,11 @@ cdef class Predictor:
     cdef list arrays            # what the start points into
     cdef int64_t n_parameters, n_state, workspace
     cdef double row_flops
-    cdef bint sparse
+    cdef bint sparse, has_images
 
     def __cinit__(self, program):
         cdef Job* job = &self.start.job
+        x = program.ops["inputs"][:, 0]
         self.program = program
         self.arrays = [program.ops, program.pass_ranges, program.output]
         job.ops = <const Op*>cnp.PyArray_DATA(program.ops)
@@ -62,6 +63,7 @@ cdef class Predictor:
         self.start.row_size = program.value_size
         self.row_flops = program.flops_per_row()
         self.sparse = program.sparse
+        self.has_images = (x["height"] * x["width"] > 1).any()
 
     cdef int bind(self, Prediction* p, cnp.ndarray parameters, X, rows,
                   cnp.ndarray state) except -1:
@@ -87,7 +89,7 @@ cdef class Predictor:
         """Into chunks and threads, for n rows."""
         cdef Job* job = &p.job
         cdef int64_t in_cache = CHUNK_BYTES // (itemsize(job) * p.row_size)
-        cdef int64_t least = CHUNK_IMAGES_MIN if self.workspace else CHUNK_ROWS_MIN
+        cdef int64_t least = CHUNK_IMAGES_MIN if self.has_images else CHUNK_ROWS_MIN
         in_cache = max(least, min(<int64_t>CHUNK_ROWS_MAX, in_cache))
         job.n_threads = 1
         if n > 1:

@@ -59,6 +59,9 @@ SKNN_DEVICE int window_size(int o, int stride, int pad, int window, int n) {
     return (end < n ? end : n) - (start < 0 ? 0 : start);
 }
 
+// of which float sums are added up in double: what they round away grows with their number
+constexpr int PIXELS_AT_ONCE = 64;
+
 template<class T, int V> __global__
 void average_pool(T* __restrict__ y, const T* __restrict__ x, Windows w, int64_t n, int64_t ldy,
                   int64_t ldx, Deal deal) {
@@ -66,14 +69,17 @@ void average_pool(T* __restrict__ y, const T* __restrict__ x, Windows w, int64_t
     if (at.image >= n) return;
     const T* image = x + at.image * w.in_pixels() * ldx + at.channel;
     Pack<T, V> sum = {};
+    double total[V] = {};
     int size = 0;
     for_taps(w, at.row, at.column, [&](int, int pixel) {
         if (pixel < 0) return;
         const Pack<T, V> v = load<V>(image + pixel * int(ldx));
         for (int k = 0; k < V; ++k) sum[k] += v[k];
-        ++size;
+        if (++size % PIXELS_AT_ONCE) return;
+        for (int k = 0; k < V; ++k) total[k] += sum[k];
+        sum = {};
     });
-    for (int k = 0; k < V; ++k) sum[k] /= T(size);
+    for (int k = 0; k < V; ++k) sum[k] = T((total[k] + sum[k]) / size);
     store(y + (at.image * w.out_pixels() + at.pixel) * ldy + at.channel, sum);
 }
 
