@@ -62,16 +62,11 @@ def up_to(program, name):
     """
     outputs = {rows.name: rows for rows in program.layers}
     if name not in outputs:
-        raise ValueError(
-            f"transform_layer is {name!r}, but the layers are {', '.join(outputs)}. Name one of "
-            "them."
-        )
+        raise ValueError(f"There is no layer {name!r}; the layers are {', '.join(outputs)}.")
     rows = outputs[name]
     needed = _rows_before(program.ops, rows)
     if not (program.ops["phases"][needed] & Phase.PREDICT).any():
-        raise ValueError(
-            f"The layer {name!r} (transform_layer) hands X on as it is. Name a layer after it."
-        )
+        raise ValueError(f"The layer {name!r} hands X on as it is. Name a layer after it.")
     return replace(program.with_rows(needed), output=as_table(rows.output))
 
 
@@ -159,7 +154,6 @@ def _cells(row):
 def summarize(chain, dtype):
     """The `Summary` of a chain that computes in this type."""
     program = chain.program
-    kinds = dict(_kinds(chain.layers))
     rows = []
     for layer in program.layers:
         ops = program.ops[layer.ops.start : layer.ops.stop]
@@ -168,7 +162,7 @@ def summarize(chain, dtype):
         rows.append(
             LayerSummary(
                 layer.name,
-                kinds[layer.name],
+                layer.kind,
                 shape[2:] if shape[:2] == (1, 1) else shape[3 - len(chain.shape) :],
                 sum(map(prod, shapes)),
                 sum(map(program.flops_of, ops)),
@@ -176,13 +170,6 @@ def summarize(chain, dtype):
             )
         )
     return Summary(chain.shape, tuple(rows))
-
-
-def _kinds(layers, prefix=""):
-    """The class of each layer by its full name, inner ones too."""
-    for name, layer in layers:
-        yield f"{prefix}{name}", type(layer).__name__
-        yield from _kinds(layer.inner_layers(), f"{prefix}{name}.")
 
 
 def _written(op, itemsize):

@@ -11,7 +11,7 @@ from sknn._base import BaseNetwork
 from sknn._chain import Chain, summarize, up_to
 from sknn._compat import StrOptions
 from sknn._device import check_device_X
-from sknn._samples import check_samples, check_shape, choose_shape
+from sknn._samples import check_input_shape, check_samples, check_shape, choose_shape
 from sknn._state import get_parameters, named_statistics
 from sknn._validation import is_on_gpu
 from sknn.initializers import BIASES
@@ -33,7 +33,7 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
         "frozen_layers": ["array-like"],
     }
     _rows_are_signals = False  # whether a row of a 2-D X is a signal of one channel
-    _accepts_sparse = False
+    _accepts_sparse = False  # whether a new network takes a sparse X
 
     # ---- the network ----------------------------------------------------------------------
 
@@ -58,6 +58,7 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
         self._chain = Chain(
             self.input_shape_, layers, loss, self.input_scale_, self._frozen(), self.initializer
         )
+        self._check_transform_layer()
 
     def _frozen(self):
         """Names of the frozen layers, in an order of their own."""
@@ -69,12 +70,19 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
     def _check_same(self, asked, n_outputs, loss):
         super()._check_same(asked, n_outputs, loss)
         if tuple(asked) != self._chain.layers[:-1]:
-            raise ValueError(
-                "The layers were changed after the network was fitted, so training cannot go on "
-                "from its parameters. Fit anew with warm_start=False."
-            )
+            raise _changed("The layers were changed")
+        old = new = self.input_shape_
+        if self.input_shape is not None:
+            new = check_input_shape(self.input_shape)
+        if new != old:
+            raise _changed(f"input_shape was changed from {old} to {new}")
         if self._frozen() != self._chain.frozen:
             self._chain = replace(self._chain, frozen=self._frozen())
+        self._check_transform_layer()
+
+    def _check_transform_layer(self):
+        if self.transform_layer is not None:
+            up_to(self._program(), self.transform_layer)
 
     # ---- X --------------------------------------------------------------------------------
 
@@ -83,8 +91,9 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
             checked = check_device_X(self, X.reshape(len(X), -1), reset, **y_options)
             X, *y, shape = *(checked if y_options else (checked,)), X.shape[1:]
         else:
+            accept_sparse = not reset or self._accepts_sparse  # a fitted program says it itself
             X, *y, shape = check_samples(
-                self, X, reset=reset, accept_sparse=self._accepts_sparse, **y_options
+                self, X, reset=reset, accept_sparse=accept_sparse, **y_options
             )
         if reset:
             self.input_shape_ = choose_shape(shape, self.input_shape, self._rows_are_signals)
@@ -130,7 +139,7 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
 
     def _feature_layer(self):
         """The layer that `transform` gives the output of."""
-        if self.transform_layer:
+        if self.transform_layer is not None:
             return self.transform_layer
         if len(self._chain.layers) == 1:
             raise ValueError(
@@ -205,6 +214,13 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
         return tags
 
 
+def _changed(what):
+    return ValueError(
+        f"{what} after the network was fitted, so training cannot go on from its parameters. Fit "
+        "anew with warm_start=False."
+    )
+
+
 def _arrays_of(estimator, own):
     """Arrays of a fitted network that another has by the same name, but for the output's."""
     check_is_fitted(estimator)
@@ -215,14 +231,13 @@ def _arrays_of(estimator, own):
         )
     arrays = {**estimator.parameters_, **getattr(estimator, "statistics_", {})}
     output_layer = estimator._program().layers[-1].name
-    shared = {
-        name: array
-        for name, array in arrays.items()
-        if name in own and not name.startswith(f"{output_layer}.")
-    }
+    offered = {name: a for name, a in arrays.items() if not name.startswith(f"{output_layer}.")}
+    shared = {name: array for name, array in offered.items() if name in own}
     if not shared:
+        names = f"the arrays {', '.join(sorted(offered))}" if offered else "no arrays"
         raise ValueError(
-            f"The network in pretrained has the arrays {sorted(arrays)}, of which this one has "
-            f"none: its own are {sorted(own)}. Give layers that it shall take the same name."
+            f"The network in pretrained has {names} besides those of its output layer. This one "
+            f"takes what has the same name, and has {', '.join(sorted(own))}. Give layers that it "
+            "shall take the same name."
         )
     return shared

@@ -70,12 +70,17 @@ def read_csr(program):
     ops = program.ops.copy()
     reads_input = (ops["inputs"]["arena"] == Arena.INPUT).any(axis=1)
     if (ops["opcode"][reads_input] != Opcode.DENSE).any():
-        raise ValueError(
-            "Only dense layers read a sparse X. Begin the network with a Dense layer, or give X "
-            "as an array with X.toarray()."
-        )
+        raise unreadable_sparse()
     ops["opcode"][reads_input] = Opcode.DENSE_CSR
     return replace(program, ops=ops, sparse=True)
+
+
+def unreadable_sparse():
+    """The error of a sparse X for a network that cannot read it."""
+    return ValueError(
+        "Only dense layers read a sparse X. Begin the network with a Dense layer, or give X "
+        "as an array with X.toarray()."
+    )
 
 
 def without_rows(program, gone):

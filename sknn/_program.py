@@ -21,6 +21,7 @@ from sknn._kernels.ops import (
     ConvDim,
     Opcode,
     Phase,
+    PoolDim,
 )
 
 PASS_DTYPE = np.dtype(
@@ -32,6 +33,12 @@ PAGE = 4096 // 8  # elements of float64 in 4 KiB
 # parameters of a segment of which each thread may have a gradient of its own
 OWN_GRADIENT_MAX = 1 << 16
 ALL_PHASES = Phase.TRAIN | Phase.PREDICT
+# of an element of what an op writes, or of a pooling's window: in the time that it takes a product
+# makes so many floating-point operations
+COSTS = {
+    Opcode.MAX_POOL: 32, Opcode.AVERAGE_POOL: 16, Opcode.ACTIVATE: 16, Opcode.ADD: 8,
+    Opcode.COPY: 8, Opcode.DROPOUT: 16, Opcode.BATCH_NORM: 16, Opcode.LAYER_NORM: 16,
+}  # fmt: skip
 
 
 def round_up(n):
@@ -55,6 +62,19 @@ def zero_weight(of="", otherwise=""):
         f"The sample weights{of} sum to zero, so the loss is not defined. "
         f"Leave out samples of zero weight{otherwise}."
     )
+
+
+def cost_besides_products(op):
+    """What an op that is no product takes for a row, in operations of products.
+
+    Those of an activation or a loss behind a product are too few to count.
+    """
+    cost, y = COSTS.get(op["opcode"], 0), op["outputs"][0]
+    if op["opcode"] not in (Opcode.MAX_POOL, Opcode.AVERAGE_POOL):
+        return cost * size_of(y)
+    height, width, channels = shape_of(y)  # whole vectors of channels, pixel by pixel
+    window = int(op["dims"][[PoolDim.POOL_HEIGHT, PoolDim.POOL_WIDTH]].prod())
+    return cost * height * width * round_up(channels) * window
 
 
 def make_operand(arena, shape, stride, offset=0, grad_offset=-1):
@@ -86,6 +106,10 @@ def as_table(operand):
     view["height"] = view["width"] = 1
     view["channels"] = view["pixel_stride"] = view["row_stride"] = size_of(operand)
     return view
+
+
+def _place(operand):
+    return int(operand["arena"]), int(operand["offset"])
 
 
 def slice_channels(operand, first, channels):
@@ -139,6 +163,7 @@ class LayerRows(NamedTuple):
     """What a layer put into a program."""
 
     name: str
+    kind: str  # its class
     ops: range
     parameters: range
     output: np.ndarray  # operand
@@ -166,11 +191,18 @@ class Builder:
         self.initializer = initializer
         self.ops, self.parameters, self.initial_state = [], [], []
         self.layers, self._begun = [], []
+        self._tables = set()  # where rows of numbers are
         self.value_size = self.bytes_size = self.statistics_size = self.n_streams = 0
 
     def input(self):
         """The operand of X."""
-        return make_operand(Arena.INPUT, self.input_shape, prod(self.input_shape))
+        width = prod(self.input_shape)
+        if width > LARGEST:
+            raise ValueError(
+                f"X has {width} features, but networks take at most {LARGEST}. Make fewer, for "
+                "example with the n_features of sklearn.feature_extraction.FeatureHasher."
+            )
+        return make_operand(Arena.INPUT, self.input_shape, width)
 
     def value(self, shape):
         """A new value of this shape per row, with a gradient of the same shape."""
@@ -184,6 +216,16 @@ class Builder:
         operand = make_operand(Arena.VALUE, shape, stride, self.value_size, self.value_size)
         self.value_size += stride
         return operand
+
+    def table(self, operand):
+        """Note that an operand is a row of numbers, and no image or signal of one pixel."""
+        self._tables.add(_place(operand))
+        return operand
+
+    def is_table(self, operand):
+        """Whether an operand is a row of numbers, and no image or signal, even of one pixel."""
+        one_pixel = shape_of(operand)[:2] == (1, 1)
+        return one_pixel and (self.n_spatial == 0 or _place(operand) in self._tables)
 
     def bytes(self, shape):
         """One byte for each element of a value of this shape."""
@@ -233,23 +275,20 @@ class Builder:
         for name, value in fields.items():
             row[name] = value
         self.ops.append(row)
+        if any(map(self.is_table, inputs)):  # then so are the outputs
+            self._tables.update(map(_place, outputs))
 
-    def layer_begins(self, name):
+    def layer_begins(self, name, kind):
         """Note where the rows of a layer begin."""
-        self._begun.append((name, len(self.ops), len(self.parameters)))
+        self._begun.append((name, kind, len(self.ops), len(self.parameters)))
 
     def layer_ends(self, name, output):
         """Note where they end, and the layer's output."""
-        begun, first_op, first_parameter = self._begun.pop()
+        begun, kind, first_op, first_parameter = self._begun.pop()
         assert begun == name
-        self.layers.append(
-            LayerRows(
-                name,
-                range(first_op, len(self.ops)),
-                range(first_parameter, len(self.parameters)),
-                output,
-            )
-        )
+        ops = range(first_op, len(self.ops))
+        parameters = range(first_parameter, len(self.parameters))
+        self.layers.append(LayerRows(name, kind, ops, parameters, output))
 
     def build(self, output):
         """Lay the segments out, all weights before all biases, and return the program."""
@@ -519,7 +558,7 @@ class Program:
         return segments, size
 
     def flops_per_row(self, train=False):
-        """Floating-point operations of the products for one row of X."""
+        """What a row of X costs: operations of products, and of what takes as long."""
         return self._flops_per_row[train]
 
     @cached_property
@@ -527,7 +566,7 @@ class Program:
         """In prediction, and in training, which has up to two more products for each."""
         predict = train = 0
         for op in self.ops:
-            flops = self.flops_of(op)
+            flops = self.flops_of(op) + cost_besides_products(op)
             predict += flops
             train += flops * (3 if op["inputs"][0]["grad_offset"] >= 0 else 2)
         return predict, train

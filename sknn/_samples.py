@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import validate_data
 
+from sknn._lowering import unreadable_sparse
 from sknn._validation import READ_IN_PLACE
 
 KINDS = (
@@ -25,17 +26,20 @@ def check_samples(estimator, X, *, accept_sparse, **options):
     Raises
     ------
     ValueError
-        If X has more axes than an image, or what `validate_data` refuses.
+        If X has more axes than an image, is sparse and must not be, or what `validate_data`
+        refuses.
     """
     if isinstance(X, (list, tuple)) or (not hasattr(X, "shape") and hasattr(X, "__array__")):
         X = np.asarray(X)
+    if sparse.issparse(X) and not accept_sparse:
+        raise unreadable_sparse()
     options = {"dtype": READ_IN_PLACE, **options}
     n_axes = len(getattr(X, "shape", (0, 0)))
     if n_axes > 4:
         raise ValueError(f"X has shape {X.shape} with {n_axes} axes. Give {KINDS}.")
     if n_axes > 2:
         options.update(allow_nd=True, ensure_2d=False)
-    elif accept_sparse:
+    else:
         options["accept_sparse"] = ["csr", "csc"]
     checked = validate_data(estimator, X, **options)
     X, *y = checked if isinstance(checked, tuple) else (checked,)

@@ -6,6 +6,8 @@ to 64 pixels; the sizes are those of the papers where these are as small, and sm
 the papers have images of 224 pixels.
 """
 
+from numbers import Integral
+
 from sknn.layers import (
     Activation,
     AveragePool,
@@ -39,14 +41,45 @@ def block(name, layer, activation="relu", normalization=None, dropout=0.0):
     dropout : float, default=0.0
         Rate after the activation.
     """
-    pairs = [(name, layer)]
-    if normalization is not None:
-        pairs.append((f"{name}_norm", NORMALIZATIONS[normalization]()))
+    pairs = [(name, layer), *_normalized(name, normalization)]
     if normalization is None and isinstance(layer, (Dense, Conv)):
         layer.set_params(activation=activation)
     else:
         pairs.append((f"{name}_activation", Activation(activation)))
     return [*pairs, (f"{name}_dropout", Dropout(dropout))] if dropout else pairs
+
+
+def _normalized(name, normalization):
+    """What a normalisation puts behind the layer of this name."""
+    if normalization is None:
+        return []
+    known = isinstance(normalization, str) and normalization in NORMALIZATIONS
+    _check(known, "normalization", f"one of {sorted(NORMALIZATIONS)} or None", normalization)
+    return [(f"{name}_norm", NORMALIZATIONS[normalization]())]
+
+
+def _dense(units, dropout):
+    """Dense layers, each with an activation and dropout."""
+    numbers, layers = _positive_integers(units), []
+    _check(
+        numbers is not None, "units", "positive integers, one for each dense layer, such as "
+        "(256, 128), or () for none", units,
+    )  # fmt: skip
+    for i, n in enumerate(numbers, start=1):
+        layers += block(f"dense{i}", Dense(n), dropout=dropout)
+    return layers
+
+
+def _positive_integers(values):
+    """As a list; None if they are something else."""
+    values = list(values) if hasattr(values, "__iter__") else [None]
+    good = all(isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in values)
+    return values if good else None
+
+
+def _check(fits, name, accepted, value):
+    if not fits:
+        raise ValueError(f"{name} must be {accepted}, got {value!r}.")
 
 
 def lenet5(activation="tanh"):
@@ -108,15 +141,16 @@ def alexnet(filters=(32, 64, 96, 96, 64), units=(256, 256), dropout=0.5):
     >>> from sknn.architectures import alexnet
     >>> clf = NetworkClassifier(alexnet(units=(128,)), max_iter=5)
     """
-    first, *others = filters
-    layers = [("conv1", Conv(first, 5, activation="relu")), ("pool1", MaxPool(3, strides=2))]
-    for i, n in enumerate(others, start=2):
-        layers.append((f"conv{i}", Conv(n, 3, activation="relu")))
-        if i in (2, len(filters)):
+    numbers, layers = _positive_integers(filters), []
+    _check(
+        numbers and len(numbers) == 5, "filters",
+        "5 positive integers, such as (32, 64, 96, 96, 64)", filters,
+    )  # fmt: skip
+    for i, n in enumerate(numbers, start=1):
+        layers.append((f"conv{i}", Conv(n, 5 if i == 1 else 3, activation="relu")))
+        if i in (1, 2, 5):
             layers.append((f"pool{i}", MaxPool(3, strides=2)))
-    for i, n in enumerate(units, start=1):
-        layers += block(f"dense{i}", Dense(n), dropout=dropout)
-    return layers
+    return [*layers, *_dense(units, dropout)]
 
 
 def vgg(filters=((32, 32), (64, 64), (128, 128)), units=(256,), *, normalization="batch",
@@ -148,14 +182,17 @@ def vgg(filters=((32, 32), (64, 64), (128, 128)), units=(256,), *, normalization
     >>> [name for name, layer in vgg(((32,), (64, 64)), normalization=None)]
     ['conv1_1', 'pool1', 'conv2_1', 'conv2_2', 'pool2', 'dense1', 'dense1_dropout']
     """
+    stages = list(map(_positive_integers, filters)) if hasattr(filters, "__iter__") else []
+    _check(
+        stages and all(stages), "filters",
+        "a tuple of positive integers for each stage, such as ((32, 32), (64, 64))", filters,
+    )  # fmt: skip
     layers = []
-    for stage, numbers in enumerate(filters, start=1):
+    for stage, numbers in enumerate(stages, start=1):
         for i, n in enumerate(numbers, start=1):
             layers += block(f"conv{stage}_{i}", Conv(n), normalization=normalization)
         layers.append((f"pool{stage}", MaxPool(2)))
-    for i, n in enumerate(units, start=1):
-        layers += block(f"dense{i}", Dense(n), dropout=dropout)
-    return layers
+    return [*layers, *_dense(units, dropout)]
 
 
 def resnet(depth=20, filters=(16, 32, 64)):
@@ -192,15 +229,19 @@ def resnet(depth=20, filters=(16, 32, 64)):
     ['conv1', 'conv1_norm', 'conv1_activation', 'stage1_1', 'stage1_1_activation', 'stage2_1',
     'stage2_1_activation', 'stage3_1', 'stage3_1_activation', 'pool']
     """
-    n_blocks, rest = divmod(depth - 2, 2 * len(filters))
-    if rest or n_blocks < 1:
-        step = 2 * len(filters)
-        raise ValueError(
-            f"depth must be 2 more than a multiple of {step} for {len(filters)} stages, such as "
-            f"{2 + step} or {2 + 3 * step}, got {depth!r}."
-        )
-    layers = block("conv1", Conv(filters[0]), normalization="batch")
-    for stage, n in enumerate(filters, start=1):
+    numbers = _positive_integers(filters)
+    _check(
+        numbers, "filters", "positive integers, one for each stage, such as (16, 32, 64)", filters
+    )
+    step = 2 * len(numbers)
+    n_blocks, rest = divmod(depth - 2, step) if isinstance(depth, Integral) else (0, 0)
+    _check(
+        n_blocks >= 1 and not rest, "depth",
+        f"2 more than a multiple of {step} for {len(numbers)} stages, such as {2 + step} or "
+        f"{2 + 3 * step}", depth,
+    )  # fmt: skip
+    layers = block("conv1", Conv(numbers[0]), normalization="batch")
+    for stage, n in enumerate(numbers, start=1):
         for i in range(1, n_blocks + 1):
             strides = 2 if stage > 1 and i == 1 else 1
             layers += block(f"stage{stage}_{i}", residual_pair(Conv(n, strides=strides), Conv(n)))
@@ -213,6 +254,6 @@ def residual_pair(first, second, activation="relu", normalization="batch"):
         [
             *block("conv1", first, activation, normalization),
             ("conv2", second),
-            *([("conv2_norm", NORMALIZATIONS[normalization]())] if normalization else []),
+            *_normalized("conv2", normalization),
         ]
     )

@@ -6,63 +6,24 @@ input, and says what it needs where it gets another.
 """
 
 from functools import lru_cache
-from itertools import pairwise
-from math import ceil
+from math import ceil, prod
 from numbers import Integral, Real
-
-import numpy as np
-from sklearn.base import BaseEstimator
 
 from sknn._kernels.ops import Activation as ActivationEnum
 from sknn._kernels.ops import Opcode, Phase, Statistic
-from sknn._program import Builder, as_table, round_up, shape_of, size_of, slice_channels
+from sknn._nested import Branch, Layer, LayerOfLayers, emit_chain, emit_layer, named
+from sknn._program import LARGEST, Builder, as_table, round_up, shape_of, size_of, slice_channels
 from sknn.initializers import BIASES
+
+__all__ = [
+    "ACTIVATIONS", "Activation", "AveragePool", "BatchNorm", "Branch", "Concatenate", "Conv",
+    "Dense", "Dropout", "Flatten", "GlobalAveragePool", "Layer", "LayerNorm", "MaxPool",
+    "Residual", "sequential",
+]  # fmt: skip
 
 # option name -> enumeration
 ACTIVATIONS = {activation.name.lower(): activation for activation in ActivationEnum}
 LARGEST_WINDOW = 255  # elements of a maximum's window: their number is kept in a byte
-
-
-class Layer(BaseEstimator):
-    """What layers share: parameters, a readable repr and, for equal parameters, equality."""
-
-    def __eq__(self, other):
-        return type(self) is type(other) and _values(self) == _values(other)
-
-    def __hash__(self):
-        return hash((type(self), _values(self)))
-
-    def emit(self, builder, x, name):
-        """Append the layer's rows to a program.
-
-        Parameters
-        ----------
-        builder : Builder
-        x : operand
-            What the layer reads.
-        name : str
-            Its name in the network.
-
-        Returns
-        -------
-        y : operand
-            Its output.
-        """
-        raise NotImplementedError
-
-    def inner_layers(self):
-        """(name, layer) pairs of the layers in this one; a dot separates nested names."""
-        return []
-
-
-def _values(layer):
-    """Parameters of a layer, hashable."""
-    return tuple((name, _frozen(v)) for name, v in sorted(layer.get_params(deep=False).items()))
-
-
-def _frozen(value):
-    value = value.tolist() if isinstance(value, np.ndarray) else value
-    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _shape_text(shape):
@@ -74,13 +35,18 @@ def refuse(name, x, needs):
     raise ValueError(f"Layer {name!r} got an input of {_shape_text(shape_of(x))} and {needs}")
 
 
-def _check_count(name, what, value):
+def _check_count(name, what, value, largest=float("inf")):
     """A positive integer."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, Integral) or isinstance(value, bool) or not 1 <= value <= largest:
         raise ValueError(
-            f"Layer {name!r}: {what} must be an integer of at least 1, got {value!r}."
+            f"Layer {name!r}: {what} must be an integer of at least 1{_limit(largest)}, got "
+            f"{value!r}."
         )
     return int(value)
+
+
+def _limit(largest):
+    return "" if largest == float("inf") else f" and at most {largest}"
 
 
 def _check_choice(name, what, value, choices):
@@ -116,14 +82,19 @@ def _sizes(builder, name, what, value):
             f"Layer {name!r}: {what} must be an integer or {builder.n_spatial} of them, one for "
             f"each axis of the input, got {value!r}."
         )
-    return [1] * (2 - len(values)) + [_check_count(name, what, v) for v in values]
+    return [1] * (2 - len(values)) + [_check_count(name, what, v, LARGEST) for v in values]
 
 
 def _check_spatial(builder, name, x):
-    if builder.n_spatial == 0:
+    if builder.is_table(x):
+        advice = (
+            "Put it before Dense, Flatten and GlobalAveragePool, which make tables of them."
+            if builder.n_spatial
+            else "Give X with 4 or 3 axes, or set input_shape."
+        )
         refuse(
             name, x, "needs images (height, width, channels) or signals (length, channels). "
-            "Give X with 4 or 3 axes, or set input_shape.",
+            f"{advice}",
         )  # fmt: skip
 
 
@@ -160,7 +131,7 @@ class Dense(Layer):
         fans = size_of(x), units
         initializer = builder.initializer if self.initializer is None else self.initializer
         segments = _weights_and_biases(builder, name, initializer, fans, fans)
-        y = builder.value((1, 1, units))
+        y = builder.table(builder.value((1, 1, units)))
         builder.op(
             Opcode.DENSE, [x], [y],
             activation=_activation(name, self.activation), segments=segments,
@@ -235,6 +206,11 @@ class Conv(Layer):
         strides = _sizes(builder, name, "strides", self.strides)
         dilation = _sizes(builder, name, "dilation", self.dilation)
         extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+        if prod(n + e for n, e in zip(size, extent, strict=True)) > LARGEST:
+            refuse(
+                name, x, f"reads {_shape_text(extent)} pixels for one output, for which too many "
+                "zeros go around the input. Choose a smaller kernel_size or dilation.",
+            )  # fmt: skip
         _check_choice(name, "padding", self.padding, ("same", "valid"))
         if self.padding == "valid" and any(n < e for n, e in zip(size, extent, strict=True)):
             refuse(
@@ -358,7 +334,7 @@ class GlobalAveragePool(Layer):
         """Append the layer's row and return its output."""
         _check_spatial(builder, name, x)
         height, width, channels = shape_of(x)
-        y = builder.value((1, 1, channels))
+        y = builder.table(builder.value((1, 1, channels)))
         builder.op(Opcode.AVERAGE_POOL, [x], [y], dims=[height, width, height, width, 0, 0])
         return y
 
@@ -379,7 +355,9 @@ class Flatten(Layer):
 
     def emit(self, builder, x, name):
         """Return the input as a table."""
-        return as_table(x)
+        y = as_table(x)
+        # what has one pixel stays an image for whatever else reads it
+        return y if shape_of(y) == shape_of(x) else builder.table(y)
 
 
 class Activation(Layer):
@@ -479,8 +457,9 @@ class LayerNorm(Layer):
 
 def _positive(name, what, value, largest=float("inf")):
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value <= largest:
-        limit = "" if largest == float("inf") else f" and at most {largest}"
-        raise ValueError(f"Layer {name!r}: {what} must be above 0{limit}, got {value!r}.")
+        raise ValueError(
+            f"Layer {name!r}: {what} must be above 0{_limit(largest)}, got {value!r}."
+        )
     return float(value)
 
 
@@ -532,53 +511,11 @@ class Dropout(Layer):
         return y
 
 
-class NestedLayers:
-    """Layers in the parameter ``layers``, reached by their names as a pipeline's steps are."""
-
-    def get_params(self, deep=True):
-        """Parameters and, with ``deep``, the layers by name and their parameters.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-
-        Returns
-        -------
-        params : dict
-        """
-        params = super().get_params(deep=deep)
-        for name, layer in named(self.layers, check=False) if deep else ():
-            params[name] = layer
-            if hasattr(layer, "get_params"):
-                nested = layer.get_params()
-                params.update({f"{name}__{key}": value for key, value in nested.items()})
-        return params
-
-    def set_params(self, **params):
-        """Set parameters, layers by name, and parameters of layers as ``name__parameter``.
-
-        Parameters
-        ----------
-        **params : dict
-
-        Returns
-        -------
-        self : object
-        """
-        if "layers" in params:
-            self.layers = params.pop("layers")
-        pairs = named(self.layers, check=False)
-        replaced = {name: params.pop(name) for name, _ in pairs if name in params}
-        if replaced:
-            self.layers = [(name, replaced.get(name, layer)) for name, layer in pairs]
-        return super().set_params(**params)
-
-
-class Residual(NestedLayers, Layer):
+class Residual(LayerOfLayers):
     """``x + f(x)``, f being a list of layers.
 
-    Where f changes the shape, x goes through a 1 x 1 convolution (of a table, a dense layer)
-    that gives it the same one.
+    Where f changes the shape, x goes through a layer called 'shortcut' that gives it the same
+    one: a 1 x 1 convolution or, where f makes a table, a dense layer.
 
     Parameters
     ----------
@@ -598,44 +535,36 @@ class Residual(NestedLayers, Layer):
     ('last', Conv(filters=16, kernel_size=1))
     """
 
-    def __init__(self, layers):
-        self.layers = layers
-
     def emit(self, builder, x, name):
         """Append the rows of the layers and the sum."""
         y = emit_chain(builder, x, self.layers, f"{name}.")
         if shape_of(x) != shape_of(y):
-            x = self._project(builder, x, y, name)
+            shortcut = self._shortcut(builder, x, y, name)
+            x = emit_layer(builder, x, shortcut, f"{name}.shortcut")
         total = builder.value(shape_of(y))
         builder.op(Opcode.ADD, [y, x], [total])
         return total
 
-    def inner_layers(self):
-        """(name, layer) pairs of the layers in this one."""
-        return named(self.layers)
-
-    def _project(self, builder, x, y, name):
-        """x in the shape of y."""
-        shortcut = f"{name}.shortcut"
+    def _shortcut(self, builder, x, y, name):
+        """The layer that gives x the shape of y."""
         if "shortcut" in dict(named(self.layers)):
             raise ValueError(
                 f"A layer in {name!r} is called 'shortcut', as the one that is added there to "
                 "adapt its input. Rename it."
             )
         (*size, _), (*out, channels) = shape_of(x), shape_of(y)
-        if builder.n_spatial == 0 or out == [1, 1]:
-            return Dense(channels).emit(builder, x, shortcut)
+        if builder.is_table(y):
+            return Dense(channels)
         strides = [ceil(n / o) for n, o in zip(size, out, strict=True)]
         if [ceil(n / s) for n, s in zip(size, strides, strict=True)] != out:
             refuse(
                 name, x, f"its layers make {_shape_text(shape_of(y))} of it, which no stride of "
                 "a 1 x 1 convolution does. Use padding='same' in the layers.",
             )  # fmt: skip
-        conv = Conv(channels, 1, strides=tuple(strides[2 - builder.n_spatial :]))
-        return conv.emit(builder, x, shortcut)
+        return Conv(channels, 1, strides=tuple(strides[2 - builder.n_spatial :]))
 
 
-class Concatenate(NestedLayers, Layer):
+class Concatenate(LayerOfLayers):
     """The channels of several branches, which all read the same input, side by side.
 
     Parameters
@@ -648,18 +577,15 @@ class Concatenate(NestedLayers, Layer):
     >>> from sknn.layers import Concatenate, Conv, MaxPool
     >>> inception = Concatenate(
     ...     [Conv(8, 1), [Conv(4, 1), Conv(8, 3)], [MaxPool(1), Conv(8, 1)]])
+    >>> inception = inception.set_params(branch1__conv1__filters=2)
     """
-
-    def __init__(self, layers):
-        self.layers = layers
 
     def emit(self, builder, x, name):
         """Append the rows of the branches and copies of their outputs."""
-        outputs = []
-        for branch, layer in named(self.layers, branches=True):
-            chain = layer if isinstance(layer, list) else [(branch, layer)]
-            prefix = f"{name}.{branch}." if isinstance(layer, list) else f"{name}."
-            outputs.append(emit_chain(builder, x, chain, prefix))
+        outputs = [
+            emit_layer(builder, x, layer, f"{name}.{branch}")
+            for branch, layer in named(self.layers, branches=True)
+        ]
         sizes = {shape_of(y)[:2] for y in outputs}
         if len(sizes) > 1:
             refuse(
@@ -673,83 +599,6 @@ class Concatenate(NestedLayers, Layer):
             builder.op(Opcode.COPY, [y], [slice_channels(whole, first, width)])
             first += width
         return whole
-
-    def inner_layers(self):
-        """(name, layer) pairs of the layers in this one; a dot separates nested names."""
-        pairs = []
-        for branch, layer in named(self.layers, branches=True):
-            chain = named(layer) if isinstance(layer, list) else [("", layer)]
-            pairs += [(f"{branch}.{name}".rstrip("."), inner) for name, inner in chain]
-        return pairs
-
-
-def named(layers, *, check=True, branches=False):
-    """(name, layer) pairs; unnamed layers are called by their kind and number.
-
-    Parameters
-    ----------
-    layers : list of layers or (name, layer) pairs
-    check : bool, default=True
-        Whether to raise errors.
-    branches : bool, default=False
-        Whether a list may stand for a layer.
-
-    Raises
-    ------
-    ValueError
-        If there is no layer, something is no layer, or names repeat or hold ``__`` or a dot.
-    """
-    pairs, counts = [], {}
-    for item in layers if isinstance(layers, (list, tuple)) else ():
-        if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
-            name, layer = item
-        else:
-            kind = "branch" if isinstance(item, list) else type(item).__name__.lower()
-            counts[kind] = counts.get(kind, 0) + 1
-            name, layer = f"{kind}{counts[kind]}", item
-        pairs.append((name, layer))
-    if check:
-        _check_names(layers, pairs, branches)
-    return pairs
-
-
-def _check_names(layers, pairs, branches):
-    if not isinstance(layers, (list, tuple)):
-        raise ValueError(f"Layers must come in a list, got {layers!r}.")
-    if not pairs:
-        raise ValueError(
-            "The list of layers is empty. Give at least one layer, such as Dense(100, 'relu')."
-        )
-    for name, layer in pairs:
-        if isinstance(layer, list) and not branches:
-            raise ValueError(
-                f"{name!r} is no layer but the list {layer!r}. Only the branches of Concatenate "
-                "are lists: put the layers of this one into the list around it, with *[...]."
-            )
-        if not isinstance(layer, (Layer, list)):
-            raise ValueError(
-                f"{name!r} is no layer but {layer!r}. Give layers of sknn.layers or "
-                "(name, layer) pairs."
-            )
-        if "__" in name or "." in name or not name:
-            raise ValueError(
-                f"The layer name {name!r} must not be empty nor contain '__' or '.', which "
-                "separate names from parameters."
-            )
-    names = sorted(name for name, _ in pairs)
-    if repeated := {a for a, b in pairwise(names) if a == b}:
-        raise ValueError(
-            f"Names of layers must be different, but {sorted(repeated)} repeat. Rename them."
-        )
-
-
-def emit_chain(builder, x, layers, prefix=""):
-    """Append the rows of layers, each reading the output of the one before."""
-    for name, layer in named(layers):
-        builder.layer_begins(f"{prefix}{name}")
-        x = layer.emit(builder, x, f"{prefix}{name}")
-        builder.layer_ends(f"{prefix}{name}", x)
-    return x
 
 
 @lru_cache(maxsize=64)

@@ -2,8 +2,9 @@
 
 from sknn._docs import documented
 from sknn._layered import LayeredNetwork
+from sknn._nested import NestedLayers, named
 from sknn._supervised import Classifier, Regressor
-from sknn.layers import Dense, NestedLayers, named
+from sknn.layers import Dense
 
 
 class _Network(NestedLayers, LayeredNetwork):
@@ -27,7 +28,7 @@ class _Network(NestedLayers, LayeredNetwork):
     @property
     def _accepts_sparse(self):
         first = named(self.layers, check=False)[:1]
-        return self.input_shape is None and bool(first) and isinstance(first[0][1], Dense)
+        return bool(first) and isinstance(first[0][1], Dense)
 
 
 @documented

@@ -8,6 +8,7 @@ from math import ceil, sqrt
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from sknn._base import BaseNetwork
 from sknn._program import shape_of
 
 __all__ = ["FeatureMapDisplay", "FilterDisplay"]
@@ -101,6 +102,7 @@ class FilterDisplay(_Grid):
         -------
         display : FilterDisplay
         """
+        _check_network(estimator)
         layer = _choose_convolution(estimator, layer)
         filters = estimator.parameters_[f"{layer}.weights"]
         return cls(np.array(filters), layer=layer).plot(**plot_params)
@@ -175,9 +177,9 @@ class FeatureMapDisplay(_Grid):
         -------
         display : FeatureMapDisplay
         """
+        _check_network(estimator)
         if layer is None:
             layer = _choose_convolution(estimator, None)
-        check_is_fitted(estimator)
         X = np.asarray(X)
         if X.ndim > 3:
             raise ValueError(
@@ -197,13 +199,20 @@ class FeatureMapDisplay(_Grid):
         return f"Maps of {self.layer}" if self.layer else "Maps"
 
 
+def _check_network(estimator):
+    if not isinstance(estimator, BaseNetwork):
+        raise ValueError(
+            f"Displays show fitted networks of sknn, such as a ConvClassifier, not "
+            f"{type(estimator).__name__}. Of a pipeline, give the step that is one: pipeline[-1]."
+        )
+    check_is_fitted(estimator)
+
+
 def _choose_convolution(estimator, layer):
     """The name of a convolution of a fitted network, by default of the first."""
-    check_is_fitted(estimator)
-    weights = getattr(estimator, "parameters_", {})
     names = [
         name.removesuffix(".weights")
-        for name, array in weights.items()
+        for name, array in estimator.parameters_.items()
         if name.endswith(".weights") and array.ndim == 4
     ]
     if not names:

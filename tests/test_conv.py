@@ -144,14 +144,14 @@ def test_threads_differ_by_rounding(n_threads):
         ({"dropout": (0.1, 0.2)}, "2 rates"),
         ({"normalization": "group"}, "normalization"),
         ({"residual": 2}, "residual"),
-        ({"transform_layer": "conv9"}, "transform_layer is 'conv9', but the layers are conv1"),
+        ({"transform_layer": "conv9"}, "There is no layer 'conv9'; the layers are conv1"),
         ({"frozen_layers": ["conv9"]}, "frozen_layers"),
     ],
     ids=str,
 )  # fmt: skip
 def test_wrong_parameters(params, message):
     with pytest.raises(ValueError, match=message):
-        ConvClassifier(**{**FAST, **params}).fit(IMAGES, y).transform(IMAGES)
+        ConvClassifier(**{**FAST, **params}).fit(IMAGES, y)
 
 
 def test_searches_and_pipelines():
@@ -225,3 +225,38 @@ def _conv_biases(clf):
 def test_wrong_depth(depth):
     with pytest.raises(ValueError, match="8 or 20"):
         resnet(depth)
+
+
+@pytest.mark.parametrize(
+    "make, args, message",
+    [
+        (vgg, {"normalization": "x"}, r"normalization must be one of \['batch', 'layer'\].* 'x'"),
+        (vgg, {"normalization": ["batch"]}, r"normalization must be .* got \['batch'\]"),
+        (vgg, {"filters": (32, 64)}, r"filters must be a tuple .* each stage.*\(32, 64\)\.$"),
+        (vgg, {"filters": ((32,), ())}, "filters must be a tuple"),
+        (vgg, {"filters": ((32, 0),)}, "filters must be a tuple"),
+        (vgg, {"filters": 32}, "filters must be a tuple"),
+        (vgg, {"filters": ()}, "filters must be a tuple"),
+        (vgg, {"units": 256}, r"units must be positive integers.*\(\) for none, got 256"),
+        (vgg, {"units": (2.5,)}, "units must be positive integers"),
+        (alexnet, {"filters": ()}, r"filters must be 5 positive integers.* got \(\)"),
+        (alexnet, {"filters": (1, 2, 3, 4, 5.0)}, "filters must be 5 positive integers"),
+        (alexnet, {"filters": 32}, "filters must be 5 positive integers.* got 32"),
+        (alexnet, {"units": "many"}, "units must be positive integers.* got 'many'"),
+        (resnet, {"depth": "a"}, "depth must be 2 more than a multiple of 6.* got 'a'"),
+        (resnet, {"depth": 20.0}, "depth must be 2 more than a multiple of 6.* got 20.0"),
+        (resnet, {"filters": 16}, "filters must be positive integers, .* got 16"),
+        (resnet, {"filters": ()}, r"filters must be positive integers, .* got \(\)"),
+        (resnet, {"filters": (16, True)}, "filters must be positive integers"),
+    ],
+    ids=str,
+)
+def test_wrong_parameters_of_architectures(make, args, message):
+    with pytest.raises(ValueError, match=message):
+        make(**args)
+
+
+def test_numbers_of_architectures_may_be_arrays():
+    assert vgg(np.array([[3, 3], [4, 4]]), [9]) == vgg(((3, 3), (4, 4)), (9,))
+    assert resnet(np.int64(8), np.array([2, 3, 4])) == resnet(8, (2, 3, 4))
+    assert alexnet(np.arange(4, 9), np.array([], int)) == alexnet((4, 5, 6, 7, 8), ())

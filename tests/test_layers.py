@@ -1,18 +1,22 @@
 """Layers: shapes, names, parameters, equality, and what they emit."""
 
 import inspect
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.base import clone
 
 from sknn import layers as module
+from sknn._nested import emit_chain, named
 from sknn._program import Builder, shape_of
 from sknn._state import initial_parameters
 from sknn.layers import (
     Activation,
     AveragePool,
     BatchNorm,
+    Branch,
     Concatenate,
     Conv,
     Dense,
@@ -23,18 +27,27 @@ from sknn.layers import (
     LayerNorm,
     MaxPool,
     Residual,
-    emit_chain,
-    named,
     sequential,
 )
 from sknn.losses import SOFTMAX_LOG_LOSS
 
-KINDS = [
-    kind
-    for kind in vars(module).values()
-    if inspect.isclass(kind) and issubclass(kind, Layer) and not kind.__name__.startswith("_")
-    and kind is not Layer
-]  # fmt: skip
+PUBLIC = [getattr(module, name) for name in module.__all__]
+KINDS = [kind for kind in PUBLIC if inspect.isclass(kind) and kind is not Layer]
+
+
+def test_the_guide_has_every_layer_in_its_table():
+    text = (Path(__file__).parent.parent / "docs" / "networks.md").read_text()
+    cells = " ".join(re.findall(r"^\| (`[A-Z].*?) \|", text, re.M))
+    assert set(re.findall(r"`(\w+)\(", cells)) == {kind.__name__ for kind in KINDS}
+
+
+def test_all_names_every_layer():
+    kinds = [v for v in vars(module).values() if inspect.isclass(v) and issubclass(v, Layer)]
+    hidden = {kind.__name__ for kind in kinds if kind not in PUBLIC}
+    assert hidden == {"LayerOfLayers", "_Pool"}
+    brought = {}
+    exec("from sknn.layers import *", brought)
+    assert brought.keys() - {"__builtins__"} == set(module.__all__)
 
 
 def output_of(shape, *chain):
@@ -69,6 +82,8 @@ def test_every_layer_is_documented_with_an_example(kind):
         (BatchNorm(), (9, 6, 3), (1, 6, 3)),
         (Residual([Conv(5, strides=2)]), (5, 3, 5), (1, 3, 5)),
         (Residual([GlobalAveragePool()]), (1, 1, 3), (1, 1, 3)),
+        (Residual([Flatten(), Dense(4)]), (1, 1, 4), (1, 1, 4)),
+        (Concatenate([Branch([Conv(5, strides=2), MaxPool()])]), (2, 1, 5), (1, 1, 5)),
         (Concatenate([Conv(5), [Dropout(0.5), Conv(2)]]), (9, 6, 7), (1, 6, 7)),
     ],
     ids=str,
@@ -89,6 +104,88 @@ def test_sizes_along_each_axis(axis):
         assert output_of((9, 6, 3), MaxPool(sizes)) == output_of((9, 6, 3), MaxPool(axis))
     with pytest.raises(ValueError, match="an integer or 1 of them"):
         output_of((9, 3), MaxPool(axis))
+
+
+@pytest.mark.parametrize(
+    "layer, wrong",
+    [
+        (Dense(7), Dense(7.0)),
+        (Dense(1), Dense(True)),
+        (Conv(3), Conv(3.0)),
+        (Conv(3), Conv(3, (3, 3.0))),
+        (Residual([Dense(7)]), Residual([Dense(7.0)])),
+        (Concatenate([[Dense(7)]]), Concatenate([[Dense(7.0)]])),
+    ],
+    ids=str,
+)
+def test_numbers_of_another_type_are_another_parameter(layer, wrong):
+    assert layer != wrong
+    chain = (Conv(3), layer, Dense(2)) if isinstance(layer, Conv) else (layer, Dense(2))
+    shape = (4, 4, 1) if isinstance(layer, Conv) else (3,)
+    sequential(shape, chain, SOFTMAX_LOG_LOSS)
+    with pytest.raises(ValueError, match=r"must be an integer.* got [\d.]+|got True"):
+        sequential(shape, tuple(wrong if a is layer else a for a in chain), SOFTMAX_LOG_LOSS)
+
+
+def test_numpys_numbers_are_pythons():
+    for number in np.int64(7), np.uint8(7), np.array(7):
+        assert Dense(number) == Dense(7) and hash(Dense(number)) == hash(Dense(7))
+    assert Dropout(np.float64(0.5)) == Dropout(0.5)
+    assert Dropout(spatial=np.True_) == Dropout(spatial=True)
+
+
+def test_lists_are_equal_by_what_they_name():
+    same = [
+        Residual([Conv(3), Conv(4)]),
+        Residual((Conv(3), Conv(4))),
+        Residual([("conv1", Conv(3)), ("conv2", Conv(4))]),
+    ]
+    assert len(set(same)) == 1
+    assert Residual([Conv(3)]) != Residual([("first", Conv(3))]) != Branch([("first", Conv(3))])
+    branches = [
+        Concatenate([[Conv(3), Dropout()], Conv(1)]),
+        Concatenate([("branch1", [("conv1", Conv(3)), Dropout()]), ("conv1", Conv(1))]),
+        Concatenate([Branch([Conv(3), ("dropout1", Dropout())]), Conv(1)]),
+    ]
+    assert len(set(branches)) == 1
+    assert branches[0] != Concatenate([[Conv(3), Dropout(0.1)], Conv(1)])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Conv(2, (1, 3)), Residual([Conv(3), ("last", Conv(3))]),
+        Concatenate([[Conv(4, 1), Residual([Conv(4)])], Conv(2), [Conv(1)]]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_parameters_set_as_they_are_change_nothing(layer):
+    copied = clone(layer)
+    assert copied.set_params(**copied.get_params()) == layer
+    assert hash(copied) == hash(layer)
+
+
+def test_names_reach_into_branches():
+    branches = [[Conv(4, 1), Conv(8)], Conv(2), ("deep", [Residual([Conv(8)])])]
+    layer = Concatenate(branches)
+    params = layer.get_params()
+    assert params["branch1__conv2"] == Conv(8) and params["branch1__conv1__kernel_size"] == 1
+    assert params["deep__residual1__conv1__filters"] == 8
+    layer.set_params(branch1__conv1__filters=2, deep__residual1__conv1=Dropout(0.2))
+    layer.set_params(branch1__conv2=Conv(5))
+    assert layer == Concatenate(
+        [[Conv(2, 1), Conv(5)], Conv(2), ("deep", [Residual([("conv1", Dropout(0.2))])])]
+    )
+    layer.set_params(branch1=[Conv(7), Conv(6)], branch1__conv2=MaxPool(1), conv1=Conv(1))
+    assert layer == Concatenate(
+        [
+            [Conv(7), ("conv2", MaxPool(1))], Conv(1),
+            ("deep", [Residual([("conv1", Dropout(0.2))])]),
+        ]
+    )  # fmt: skip
+    assert branches[0][1] == Conv(8)  # the caller's list is left alone
+    with pytest.raises(ValueError, match="Invalid parameter 'conv9'"):
+        layer.set_params(branch1__conv9__filters=2)
 
 
 def test_parameters_of_layers():
@@ -149,13 +246,80 @@ def test_frozen_layers_take_no_part():
         (Residual([[Conv(3), Conv(3)]]), r"'branch1' is no layer but the list.*with \*"),
         (Concatenate([[Conv(3), [Conv(3)]]]), "'branch1' is no layer but the list"),
         (Residual([("shortcut", Conv(2))]), "'shortcut'.*Rename"),
+        (Residual([Branch([Conv(3)])]), "'branch1' is no layer but the list"),
         (Dense(2, ["relu"]), r"activation must be one of .* got \['relu'\]"),
+        (Dense({3}), r"units must be an integer of at least 1, got \{3\}"),
+        (Activation({}), r"function must be one of .* got \{\}"),
+        (Conv(2, 2**31), f"kernel_size must be .*at most {2**31 - 1}, got {2**31}"),
+        (Conv(2, strides=(1, 2**31)), f"strides must be .*at most {2**31 - 1}, got {2**31}"),
+        (Conv(2, dilation=2**40), f"dilation must be .*at most {2**31 - 1}, got {2**40}"),
+        (Conv(2, dilation=2**30), f"reads {2**31 + 1} x {2**31 + 1} pixels.*smaller kernel_size"),
+        (MaxPool(2**31), f"pool_size must be .*at most {2**31 - 1}, got {2**31}"),
+        (AveragePool(2, strides=2**31), f"strides must be .*at most {2**31 - 1}, got {2**31}"),
+        (Residual([Conv]), r"'type1' is no layer but <class"),
     ],
     ids=str,
 )
 def test_refused(layer, message):
     with pytest.raises(ValueError, match=message):
         output_of((9, 6, 3), layer)
+
+
+def test_what_cannot_be_hashed_is_refused_by_the_layer():
+    """And not by the cache of programs."""
+    with pytest.raises(ValueError, match=r"Layer 'dense1': units .* got \{3\}"):
+        sequential((3,), (Dense({3}), Dense(2)), SOFTMAX_LOG_LOSS)
+    with pytest.raises(ValueError, match=r"Layer 'activation1': function .* got \{\}"):
+        sequential((3,), (Activation({}), Dense(2)), SOFTMAX_LOG_LOSS)
+
+
+@pytest.mark.parametrize("shape", [(9, 6, 3), (6, 3), (1, 1, 3), (1, 3)])
+@pytest.mark.parametrize(
+    "before",
+    [
+        [Dense(4)], [GlobalAveragePool()], [Dense(4), Activation("tanh"), BatchNorm(), Dropout()],
+        [Residual([Dense(3)])], [Concatenate([Dense(2), [Dense(3), LayerNorm()]])],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_nothing_slides_along_a_table(shape, before):
+    for layer in Conv(2), MaxPool(), AveragePool(1), GlobalAveragePool():
+        with pytest.raises(ValueError, match=r"1 x 1 x .* needs images.*Put it before Dense"):
+            output_of(shape, *before, ("last", layer))
+
+
+@pytest.mark.parametrize("shape", [(9, 6, 3), (6, 3)])
+def test_nothing_slides_along_what_is_flattened(shape):
+    with pytest.raises(ValueError, match=r"needs images.*Put it before Dense, Flatten"):
+        output_of(shape, Conv(2), Flatten(), LayerNorm(), Conv(2))
+    beside = Concatenate([[Flatten(), Dense(3)], [Conv(2), Flatten()]])  # the other still may
+    assert output_of(shape, beside)[:2] == (1, 1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 3), (2, 2, 3), (2, 3)])
+def test_an_image_of_one_pixel_is_no_table(shape):
+    chain = [AveragePool(2), BatchNorm(), Dropout(), Concatenate([Conv(2), MaxPool()]), Conv(4)]
+    assert output_of(shape, *chain) == (1, 1, 4)
+    beside = Concatenate([[Flatten(), Dense(3)], [Conv(2, strides=2), Flatten()]])
+    assert output_of(shape, beside) == (1, 1, 5)
+
+
+def shortcut_of(shape, *layers):
+    """Shape of the weights of what adapts the input of a residual connection."""
+    program = sequential(shape, (Residual(list(layers)), Dense(2)), SOFTMAX_LOG_LOSS)
+    return dict(zip(program.names, program.parameters, strict=True))[
+        "residual1.shortcut.weights"
+    ].shape
+
+
+def test_shortcuts_are_convolutions_where_maps_are_added():
+    assert shortcut_of((4, 4, 3), Conv(5, strides=2)) == (1, 1, 3, 5)
+    assert shortcut_of((2, 2, 3), Conv(5, strides=2)) == (1, 1, 3, 5)  # one pixel is left
+    assert shortcut_of((1, 1, 3), Conv(5)) == (1, 1, 3, 5)
+    assert shortcut_of((2, 3), Conv(5, strides=2)) == (1, 1, 3, 5)
+    assert shortcut_of((3,), Dense(5)) == (3, 5)
+    assert shortcut_of((4, 4, 3), Flatten(), Dense(5)) == (48, 5)
+    assert shortcut_of((4, 4, 3), Conv(5), GlobalAveragePool()) == (48, 5)
 
 
 def test_a_window_has_to_fit_a_byte():

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sknn import MLPClassifier, MLPRegressor, NetworkClassifier, NetworkRegressor
+from sknn import ConvClassifier, MLPClassifier, MLPRegressor, NetworkClassifier, NetworkRegressor
 from sknn.layers import (
     Activation,
     AveragePool,
@@ -79,19 +79,62 @@ def test_dense_layers_are_a_multilayer_perceptron(solver, dtype):
     np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
 
 
+BASE = {"solver": "sgd", "batch_size": 20, "learning_rate_init": 0.02}
+# a parameter -> its value, and what it needs to have an effect
+TRAINING = {
+    "alpha": {"alpha": 10.0},
+    "batch_size": {"batch_size": 10},
+    "learning_rate": {"learning_rate": "invscaling"},
+    "learning_rate_init": {"learning_rate_init": 0.05},
+    "power_t": {"learning_rate": "invscaling", "power_t": 0.1},
+    "max_iter": {"max_iter": 4},
+    "shuffle": {"shuffle": False},
+    "random_state": {"random_state": 1},
+    "momentum": {"momentum": 0.5},
+    "nesterovs_momentum": {"nesterovs_momentum": False},
+    "early_stopping": {"early_stopping": True},
+    "validation_fraction": {"early_stopping": True, "validation_fraction": 0.3},
+    "beta_1": {"solver": "adam", "beta_1": 0.5},
+    "beta_2": {"solver": "adam", "beta_2": 0.5},
+    "epsilon": {"solver": "adam", "epsilon": 0.1},
+    "solver": {"solver": "adam"},
+    "dtype": {"dtype": "float32"},
+    "class_weight": {"class_weight": "balanced"},
+    "initializer": {"initializer": "he"},
+    "tol": {"max_iter": 40, "n_iter_no_change": 3, "tol": 0.05},
+    "n_iter_no_change": {"max_iter": 40, "n_iter_no_change": 1, "tol": 0.05},
+    "max_fun": {"solver": "lbfgs", "max_iter": 9, "max_fun": 4},
+}
+# parameters with tests of their own
+OTHERS = {"layers", "input_shape", "warm_start", "verbose", "n_threads", "device"}
+OTHERS |= {"matmul_precision", "transform_layer", "pretrained", "frozen_layers"}
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_every_training_parameter_has_its_effect(name):
+    """By itself: the other fit has the same parameters but for this one."""
+    changed = small(**{**BASE, **TRAINING[name]})
+    other = clone(changed).set_params(**{name: getattr(small(**BASE), name)})
+    changed.fit(IMAGES, y), other.fit(IMAGES, y)
+    assert not np.array_equal(changed._parameters, other._parameters)
+
+
+def test_all_training_parameters_are_tested():
+    assert TRAINING.keys() | OTHERS == small().get_params(deep=False).keys()
+
+
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_every_training_parameter_has_its_effect(n_threads):
-    clf = small(
-        early_stopping=True, validation_fraction=0.3, class_weight="balanced", solver="sgd",
-        learning_rate="adaptive", n_threads=n_threads, alpha=0.1,
-    ).fit(IMAGES, y, sample_weight=np.linspace(0.5, 1, 40))  # fmt: skip
-    assert len(clf.validation_scores_) == clf.n_iter_ == len(clf.loss_curve_)
-    n_seen = clf.t_
-    plain = small(solver="sgd", n_threads=n_threads).fit(IMAGES, y)
-    assert not np.allclose(plain.coefs_[0], clf.coefs_[0])
+def test_weights_and_further_training(n_threads):
+    params = {"solver": "sgd", "batch_size": 20, "n_threads": n_threads}
+    plain = small(**params).fit(IMAGES, y)
+    weighted = small(**params).fit(IMAGES, y, sample_weight=np.linspace(0.5, 1, 40))
+    assert not np.array_equal(plain.coefs_[0], weighted.coefs_[0])
     before = plain.loss_curve_[-1]
     assert plain.partial_fit(IMAGES, y).loss_curve_[-1] < before
-    assert plain.t_ == 4 * 40 and n_seen == 28 * clf.n_iter_
+    assert plain.t_ == 4 * 40
+    stopped = small(early_stopping=True, validation_fraction=0.3, **params).fit(IMAGES, y)
+    assert len(stopped.validation_scores_) == stopped.n_iter_ == len(stopped.loss_curve_)
+    assert stopped.t_ == 28 * stopped.n_iter_
 
 
 def test_warm_start_goes_on_with_the_same_layers():
@@ -103,6 +146,48 @@ def test_warm_start_goes_on_with_the_same_layers():
     with pytest.raises(ValueError, match="layers were changed"):
         clf.fit(IMAGES, y)
     assert clf.set_params(warm_start=False).fit(IMAGES, y).coefs_[0].shape == (3, 3, 2, 5)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_training_goes_on_with_the_same_input_shape(method):
+    X = IMAGES.reshape(40, -1)
+    clf = NetworkClassifier([Conv(2)], input_shape=(6, 10, 1), warm_start=True, **FAST).fit(X, y)
+    before = clf.coefs_[0].copy()
+    with pytest.raises(
+        ValueError,
+        match=r"input_shape was changed from \(6, 10, 1\) to "
+        r"\(10, 6, 1\) after the network was fitted.*warm_start=False",
+    ):
+        getattr(clf.set_params(input_shape=(10, 6, 1)), method)(X, y)  # fmt: skip
+    np.testing.assert_array_equal(clf.coefs_[0], before)
+    for same in [6, 10, 1], None:
+        getattr(clf.set_params(input_shape=same), method)(X, y)
+    clf.set_params(input_shape=(10, 6, 1), warm_start=False).fit(X, y)
+    assert clf.input_shape_ == (10, 6, 1)
+
+
+@pytest.mark.parametrize(
+    "layer, wrong",
+    [(Dense(7), Dense(7.0)), (Conv(3), Conv(3.0)), (Dense(1), Dense(True))],
+    ids=str,
+)
+def test_an_invalid_layer_is_not_hidden_by_an_equal_one(layer, wrong):
+    NetworkClassifier([layer], **FAST).fit(IMAGES, y)
+    with pytest.raises(ValueError, match=r"Layer '\w+': \w+ must be an integer"):
+        NetworkClassifier([wrong], **FAST).fit(IMAGES, y)
+
+
+def test_parameters_set_as_they_are_change_no_network():
+    clf = NetworkClassifier(
+        [Residual([Conv(2)]), Concatenate([[Conv(1), Conv(2)], Conv(2)])], warm_start=True, **FAST
+    ).fit(IMAGES, y)
+    program = clf._program()
+    before = clf.coefs_[0].copy()
+    clf.set_params(**clf.get_params()).fit(IMAGES, y)
+    assert clf._program() is program and not np.array_equal(clf.coefs_[0], before)
+    clf.set_params(concatenate1__branch1__conv1__filters=2)
+    with pytest.raises(ValueError, match="layers were changed"):
+        clf.fit(IMAGES, y)
 
 
 # Names and parameters
@@ -124,6 +209,18 @@ def test_nested_parameters():
     assert dict(clf.layers)["wide"] == Dense(2, "relu") and dict(clf.layers)["dense1"] == Dense(5)
     with pytest.raises(ValueError, match="Invalid parameter"):
         clf.set_params(dense9__units=3)
+
+
+def test_names_reach_into_branches():
+    clf = NetworkClassifier([Concatenate([[Conv(4, 1), Conv(8)], Conv(2)])], **FAST)
+    grid = {"concatenate1__branch1__conv1__filters": [2, 3]}
+    search = GridSearchCV(clf, grid, cv=2).fit(IMAGES, y)
+    best = search.best_estimator_
+    filters = search.best_params_["concatenate1__branch1__conv1__filters"]
+    assert best.parameters_["concatenate1.branch1.conv1.weights"].shape == (1, 1, 2, filters)
+    rows = {row.name: row[1:3] for row in best.summary().layers}
+    assert rows["concatenate1.branch1.conv1"] == ("Conv", (6, 5, filters))
+    assert rows["concatenate1.branch1"] == ("Branch", (6, 5, 8))
 
 
 def test_replacing_a_layer_keeps_the_names_of_the_others():
@@ -163,6 +260,10 @@ def test_repr():
     [
         ([], "empty"),
         ([Dense(3), "relu"], "no layer"),
+        ([Dense], "no layer but <class"),
+        ([("a", Dense)], "'a' is no layer but <class"),
+        ([Dense({3})], r"Layer 'dense1': units must be .* got \{3\}"),
+        ([Dense(3), Conv(2)], "'conv1' got an input of 1 x 1 x 3 and needs images.*before Dense"),
         ([[Conv(3), Dense(3)]], "no layer but the list"),
         ([("a", Dense(3)), ("a", Dense(4))], "different"),
         ([("dense1", Dense(3)), Dense(4)], "different"),
@@ -342,10 +443,35 @@ def test_sparse_tables():
         for form in (X, sparse.csr_array(X))
     )
     np.testing.assert_allclose(dense.predict_proba(X), csr.predict_proba(sparse.csc_array(X)))
-    with pytest.raises(TypeError, match="Sparse data"):
-        NetworkClassifier([BatchNorm()], **FAST).fit(sparse.csr_array(X), y)
-    with pytest.raises(TypeError, match="Sparse data"):
-        small(input_shape=(6, 5, 2)).fit(sparse.csr_array(X), y)
+
+
+@pytest.mark.parametrize("shape", [None, (60,), (6, 5, 2)])
+def test_sparse_rows_of_any_input_shape(shape):
+    X = IMAGES.reshape(40, -1) * (IMAGES.reshape(40, -1) > 0.6)
+    dense, csr = (
+        NetworkClassifier([Dense(5, "relu")], input_shape=shape, **FAST).fit(form, y)
+        for form in (X, sparse.csr_array(X))
+    )
+    np.testing.assert_allclose(csr.predict_proba(sparse.csr_array(X)), dense.predict_proba(X))
+
+
+def test_networks_that_read_no_sparse_X():
+    X = sparse.csr_array(IMAGES.reshape(40, -1) * (IMAGES.reshape(40, -1) > 0.6))
+    small_conv = ConvClassifier((2,), hidden_layer_sizes=3, input_shape=(6, 5, 2), **FAST)
+    for clf in NetworkClassifier([BatchNorm()], **FAST), small(input_shape=(6, 5, 2)), small_conv:
+        with pytest.raises(ValueError, match=r"Only dense layers read a sparse X.*X\.toarray"):
+            clf.fit(X, y)
+        clf.fit(X.toarray(), y)
+        with pytest.raises(ValueError, match=r"Only dense layers read a sparse X.*X\.toarray"):
+            clf.predict(X)
+
+
+def test_sparse_predictions_do_not_follow_later_changes():
+    X = sparse.csr_array(IMAGES.reshape(40, -1) * (IMAGES.reshape(40, -1) > 0.6))
+    clf = NetworkClassifier([Dense(4)], **FAST).fit(X, y)
+    before = clf.predict_proba(X)
+    clf.set_params(layers=[Conv(3)], input_shape=(6, 5, 2))
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
 
 
 # Bytes

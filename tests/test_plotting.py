@@ -5,6 +5,8 @@ import sys
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
 
 from sknn import ConvClassifier, MLPClassifier, NetworkRegressor
 from sknn.layers import Conv, Dense, Residual
@@ -76,15 +78,38 @@ def test_inner_convolutions_and_signals(plt):
     assert display.maps.shape == (1, 6, 2)
 
 
+def test_a_shortcut_is_a_layer_for_both(plt):
+    regressor = NetworkRegressor([Residual([Conv(2, strides=2)])], max_iter=1).fit(X, y)
+    filters = FilterDisplay.from_estimator(regressor, layer="residual1.shortcut").filters
+    maps = FeatureMapDisplay.from_estimator(regressor, X[0], layer="residual1.shortcut").maps
+    assert filters.shape == (1, 1, 3, 2) and maps.shape == (4, 3, 2)
+
+
+@pytest.mark.parametrize(
+    "estimator", [LinearRegression(), make_pipeline(LinearRegression())], ids=str
+)
+def test_displays_say_what_they_show(estimator):
+    estimator.fit(X[:, 0, 0], y)
+    for layer in None, "conv1":
+        with pytest.raises(
+            ValueError, match=r"fitted networks of sknn.* not \w+\. .*pipeline\[-1\]"
+        ):
+            FeatureMapDisplay.from_estimator(estimator, X[0], layer=layer)
+        with pytest.raises(ValueError, match="fitted networks of sknn"):
+            FilterDisplay.from_estimator(estimator, layer=layer)
+
+
 def test_refused(plt, clf):
     with pytest.raises(ValueError, match="the convolutions are conv1, conv2"):
         FilterDisplay.from_estimator(clf, layer="dense1")
-    with pytest.raises(ValueError, match="the layers are conv1"):
+    with pytest.raises(ValueError, match="There is no layer 'conv7'; the layers are conv1"):
         FeatureMapDisplay.from_estimator(clf, X[0], layer="conv7")
     with pytest.raises(ValueError, match="has no convolution"):
         FilterDisplay.from_estimator(MLPClassifier(max_iter=1).fit(X[:, 0, 0], y))
     with pytest.raises(NotFittedError):
         FilterDisplay.from_estimator(ConvClassifier())
+    with pytest.raises(NotFittedError):
+        FeatureMapDisplay.from_estimator(ConvClassifier(), X[0])
     with pytest.raises(ValueError, match=r"one image or signal.*Give one"):
         FeatureMapDisplay.from_estimator(clf, X)
 

@@ -84,10 +84,27 @@ def test_output_is_a_layer_too():
 
 @pytest.mark.parametrize("name", ["norm2", "conv1", "", "conv.weights"])
 def test_unknown_layer(name):
-    clf = make().fit(X, y)
-    if name:
-        with pytest.raises(ValueError, match="the layers are conv, norm"):
-            clf.set_params(transform_layer=name).transform(X)
+    message = f"There is no layer '{name}'; the layers are conv, norm"
+    with pytest.raises(ValueError, match=message):
+        make(transform_layer=name).fit(X, y)
+    clf = make(warm_start=True).fit(X, y).set_params(transform_layer=name)
+    for call in clf.fit, clf.partial_fit:
+        with pytest.raises(ValueError, match=message):
+            call(X, y)
+    with pytest.raises(ValueError, match=message):
+        clf.transform(X)
+    with pytest.raises(ValueError, match=message):
+        clf.get_feature_names_out()
+
+
+def test_features_of_a_shortcut():
+    clf = NetworkClassifier([Residual([Conv(3, strides=2)])], max_iter=1, random_state=0)
+    clf.fit(X, y).set_params(transform_layer="residual1.shortcut")
+    weights, biases = (clf.parameters_[f"residual1.shortcut.{n}"] for n in ("weights", "biases"))
+    expected = X[:, ::2, ::2] @ weights[0, 0] + biases
+    np.testing.assert_allclose(clf.transform(X).reshape(expected.shape), expected)
+    kinds = {row.name: (row.kind, row.n_parameters) for row in clf.summary().layers}
+    assert kinds["residual1.shortcut"] == ("Conv", 2 * 3 + 3)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +116,10 @@ def test_unknown_layer(name):
     ],
 )
 def test_a_layer_that_hands_X_on(name, layer):
-    clf = NetworkClassifier([layer, Dense(3)], transform_layer=name, max_iter=1).fit(X, y)
+    clf = NetworkClassifier([layer, Dense(3)], max_iter=1, warm_start=True).fit(X, y)
+    clf.set_params(transform_layer=name)
+    with pytest.raises(ValueError, match="hands X on"):
+        clf.fit(X, y)
     for n_samples in 1, 40:
         with pytest.raises(ValueError, match="hands X on"):
             clf.transform(X[:n_samples])
@@ -227,7 +247,13 @@ def test_wrong_pretrained():
     wrong = {
         "has \\['conv9.weights'\\]": {"conv9.weights": np.zeros(3)},
         r"of shape \(3,\).*needs \(3, 3, 2, 3\)": {"conv.weights": np.zeros(3)},
-        "none: its own": FrozenEstimator(MLPClassifier(max_iter=1).fit(X[:, 0, 0], y)),
+        "the arrays dense1.biases, dense1.weights besides .* output layer. This one takes what "
+        "has the same name, and has both": FrozenEstimator(
+            MLPClassifier(max_iter=1).fit(X[:, 0, 0], y)
+        ),
+        "has no arrays besides those of its output layer": FrozenEstimator(
+            NetworkClassifier([Flatten()], max_iter=1).fit(X, y)
+        ),
         "is not fitted": FrozenEstimator(MLPClassifier()),
         "LogisticRegression": FrozenEstimator(LogisticRegression().fit(X[:, 0, 0], y)),
         "'pretrained' parameter": first,
