@@ -2,7 +2,9 @@
 
 import os
 import threading
+import weakref
 from contextlib import contextmanager
+from numbers import Integral
 
 from sknn._compat import effective_n_threads, scipy_blas_libraries
 
@@ -13,31 +15,45 @@ MIN_FLOPS_PER_STEP = 2e6
 MIN_FLOPS_PER_CALL = 1e7
 
 
+class _Executor:
+    """One that runs."""
+
+
 class _Running:
-    """The executors now running in this process, and what BLAS had before the first."""
+    """The executors now running in this process, and what BLAS had before the first.
+
+    An interrupt may come between any two lines: one that is forgotten then is no longer counted
+    when nobody holds it, and BLAS gets back what it had when the next one ends.
+    """
 
     def __init__(self):
         self.lock = threading.Lock()
-        self.n_executors = 0
+        self.executors = weakref.WeakSet()
         self.libraries = None
-        self.previous = []
+        self.previous = None  # where BLAS is held
 
-    def enter(self):
+    def enter(self, executor):
         with self.lock:
-            if self.n_executors == 0:
-                if self.libraries is None:
-                    self.libraries = scipy_blas_libraries()
+            if self.libraries is None:
+                self.libraries = scipy_blas_libraries()
+            if self.previous is None:
                 self.previous = [library.get_num_threads() for library in self.libraries]
-                for library in self.libraries:
-                    library.set_num_threads(1)
-            self.n_executors += 1
+            self.executors.add(executor)
+            for library in self.libraries:
+                library.set_num_threads(1)
 
-    def leave(self):
+    def leave(self, executor):
         with self.lock:
-            self.n_executors -= 1
-            if self.n_executors == 0:
-                for library, n_threads in zip(self.libraries, self.previous, strict=True):
-                    library.set_num_threads(n_threads)
+            self.executors.discard(executor)
+            if not self.executors:
+                self.restore()
+
+    def restore(self):
+        """Give BLAS the threads that it had."""
+        if self.previous is not None:
+            for library, n_threads in zip(self.libraries, self.previous, strict=True):
+                library.set_num_threads(n_threads)
+            self.previous = None
 
 
 _running = _Running()
@@ -46,11 +62,8 @@ _running = _Running()
 def _forget_parent():
     """A forked child runs none of its parent's executors, and none will restore BLAS."""
     global _running
-    libraries, previous = _running.libraries, _running.previous
-    if _running.n_executors:
-        for library, n_threads in zip(libraries, previous, strict=True):
-            library.set_num_threads(n_threads)
-    _running = _Running()
+    _running.restore()
+    libraries, _running = _running.libraries, _Running()
     _running.libraries = libraries
 
 
@@ -61,12 +74,12 @@ if hasattr(os, "register_at_fork"):
 @contextmanager
 def running():
     """Hold BLAS at one thread, since an executor's own threads call it side by side."""
-    held = _running
-    held.enter()
+    held, executor = _running, _Executor()
     try:
+        held.enter(executor)
         yield
     finally:
-        held.leave()
+        held.leave(executor)
 
 
 def choose_n_threads(n_threads, flops_per_step, n_steps=1, n_executors=None):
@@ -87,17 +100,20 @@ def choose_n_threads(n_threads, flops_per_step, n_steps=1, n_executors=None):
     Raises
     ------
     ValueError
-        If the user asked for none. Predictions and ``partial_fit`` of a fitted estimator do not
-        go through the checks of parameters.
+        If the user asked for none, or for what is no number of threads: predictions do not
+        check parameters.
     """
     if n_threads is not None:
-        if n_threads < 1:
-            raise ValueError(f"n_threads must be a positive number or None, got {n_threads}.")
-        return n_threads
+        if not isinstance(n_threads, Integral) or n_threads < 1:
+            raise ValueError(
+                f"n_threads must be a positive integer or None, got {n_threads!r}. Set it with "
+                "set_params."
+            )
+        return int(n_threads)
     flops = flops_per_step * n_steps
     worth = int(min(flops_per_step / MIN_FLOPS_PER_STEP, flops / MIN_FLOPS_PER_CALL))
     if worth <= 1:
         return 1
     if n_executors is None:
-        n_executors = _running.n_executors + 1
+        n_executors = len(_running.executors) + 1
     return max(1, min(worth, effective_n_threads() // n_executors))

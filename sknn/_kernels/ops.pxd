@@ -191,6 +191,7 @@ cdef struct Run:
     int64_t* column_starts
     int32_t* column_rows
     void* column_values
+    int64_t* column_next
     # of segments: the weights are scale times what the vector holds; NULL: they are in it
     const double* scales
     # row i of the minibatch is row samples[i] of X, y and the weights

@@ -96,6 +96,20 @@ def test_a_scale_that_vanishes_or_grows_is_folded(alpha, dtype, n_threads):
     np.testing.assert_allclose(parameters, expected, rtol=tolerance, atol=tolerance * scale)
 
 
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_steps_of_many_small_parts(n_threads):
+    """Each nonzero moves a weight by less than float32 can say, all of a minibatch do not."""
+    csr, _ = same_network((3, 20, 2), "identity", losses.REGRESSION["squared_error"])
+    X = sparse.csr_array(np.random.default_rng(0).uniform(0.5, 1, (4000, 3)))
+    settings = {"alpha": 0.1, "rate": 1e-6, "order": np.arange(4000), "batch_size": 4000}
+    start = csr.parameters().astype(np.float32)
+    _, expected = train(csr, X, "plain descent", start=start, **settings)
+    _, parameters = train(csr, X, "plain descent", dtype=np.float32, n_threads=n_threads,
+                          start=start, **settings)  # fmt: skip
+    moved = [csr.program.views(p - start)[0] for p in (expected, parameters)]
+    np.testing.assert_allclose(*moved, atol=0.1 * np.abs(moved[0]).max())
+
+
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_rows_of_absent_columns_are_not_read(name, n_threads):

@@ -15,9 +15,10 @@ cdef extern from "sparse.h" namespace "sknn" nogil:
         int64_t* starts
         int32_t* rows
         T* values
+        int64_t* next
     void csr_multiply[T](T*, Py_ssize_t, CsrRows[T], const T*, int64_t, Py_ssize_t, T)
-    double csr_add_product[T](T*, int64_t, int64_t, Py_ssize_t, CsrRows[T], const T*,
-                              Py_ssize_t, T)
+    double csr_add_product[T](T*, int64_t, int64_t, Py_ssize_t, CsrRows[T], Columns[T],
+                              const T*, Py_ssize_t, T, T*)
     void columns_multiply[T](T*, Columns[T], int64_t, int64_t, const T*, Py_ssize_t, Py_ssize_t,
                              bint)
     void group_columns[T](Columns[T], CsrRows[T], int64_t, int64_t)
@@ -41,6 +42,7 @@ cdef inline Columns[floating] columns_of(const Run* run, floating* values) noexc
     x.starts = run.column_starts
     x.rows = run.column_rows
     x.values = <floating*>run.column_values
+    x.next = run.column_next
     return x
 
 
@@ -85,9 +87,9 @@ cdef double dense_csr_descend(const Op* op, Run* run, double rate,
     cdef const Operand* y = &op.outputs[0]
     return csr_add_product(
         parameters(op, 0, run, values), run.begin, run.end, <Py_ssize_t>y.channels,
-        csr_rows(run, run.gradient_first, run.gradient_rows, values),
+        csr_rows(run, run.gradient_first, run.gradient_rows, values), columns_of(run, values),
         <const floating*>gradient_rows(y, run, values, run.gradient_first),
-        <Py_ssize_t>y.sample_stride, <floating>-rate)
+        <Py_ssize_t>y.sample_stride, <floating>-rate, <floating*>run.destination)
 
 
 cdef double scale(floating* w, double factor, Py_ssize_t n) noexcept nogil:

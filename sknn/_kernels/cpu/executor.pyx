@@ -134,7 +134,7 @@ cdef class Executor:
     cdef double flops_per_row
     cdef list buffers           # what the job points into
     cdef list bound             # X, targets and weights
-    cdef object row_lengths, room       # of a sparse X
+    cdef object row_lengths, room, starts       # of a sparse X
     cdef dict splits            # its columns for each number of threads
     cdef cnp.ndarray penalties, losses
 
@@ -229,13 +229,13 @@ cdef class Executor:
         """Room for the nonzeros of a minibatch by columns, and for each thread's columns."""
         cdef int64_t capacity = self.job.run.capacity
         shape = self.n_threads, self.job.n_segments
-        starts = aligned_empty(X.shape[1] + 2 * self.n_threads, np.dtype(np.int64))
+        self.starts = aligned_empty(X.shape[1] + 2 * self.n_threads, np.dtype(np.int64))
         self.splits = {}
         scales, squares = np.ones(shape), np.zeros(shape)
-        self.job.column_starts = <int64_t*>address_or_null(starts)
+        self.job.column_starts = <int64_t*>address_or_null(self.starts)
         self.job.scales = <double*>address_or_null(scales)
         self.job.squares = <double*>address_or_null(squares)
-        self.bound += [starts, scales, squares]
+        self.bound += [scales, squares]
         self.row_lengths = lengths = np.diff(X.indptr)
         if capacity < len(lengths):
             lengths = np.partition(lengths, -capacity)[-capacity:]
@@ -245,9 +245,11 @@ cdef class Executor:
         """For those of a minibatch, column by column."""
         rows = aligned_empty(n_nonzeros, np.dtype(np.int32))
         values = aligned_empty(n_nonzeros, self.dtype)
+        following = aligned_empty(n_nonzeros, np.dtype(np.int64))
         self.job.run.column_rows = <int32_t*>address_or_null(rows)
         self.job.run.column_values = address_or_null(values)
-        self.room = rows, values
+        self.job.run.column_next = <int64_t*>address_or_null(following)
+        self.room = rows, values, following
 
     cdef _point_at_order(self, order, bint in_order):
         """Rows of X in this order, or as they lie."""
@@ -313,6 +315,8 @@ cdef class Executor:
             self._check_vector(slots[k])
             self.job.slots[k] = cnp.PyArray_DATA(slots[k])
         self.job.scaled = self.program.sparse and optimizer.is_plain_descent
+        if self.job.scaled:
+            self.starts.fill(-1)
         self._check_vector(parameters)
         self._take_threads(n)
         self._fold(parameters)

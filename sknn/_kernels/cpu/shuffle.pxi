@@ -11,6 +11,9 @@ cdef extern from *:
 
 cdef enum:
     SWAPS_PER_BLOCK = 256
+    # Rows whose order takes so long that others get the GIL meanwhile. The generator's lock is then
+    # held while this thread waits for the GIL, and a child that is forked would find it locked.
+    LONG = 1 << 17
 
 
 cdef void swap_with_earlier(bitgen_t* generator, int64_t* order, int64_t n) noexcept nogil:
@@ -49,5 +52,9 @@ def shuffle(int64_t[::1] order, random_state):
     elif n > 1:
         bit_generator = random_state._bit_generator
         generator = <bitgen_t*>PyCapsule_GetPointer(bit_generator.capsule, b"BitGenerator")
-        with bit_generator.lock, nogil:
-            swap_with_earlier(generator, &order[0], n)
+        with bit_generator.lock:
+            if n < LONG:
+                swap_with_earlier(generator, &order[0], n)
+            else:
+                with nogil:
+                    swap_with_earlier(generator, &order[0], n)

@@ -86,18 +86,6 @@ double axpy_squares(T* __restrict y, const T* __restrict x, T a, ptrdiff_t m) {
     return total;
 }
 
-// W = W + a x' dy in rows begin..end, touching only those that x has nonzeros for; returns what
-// that adds to the sum of the squares of W                              W (k, m), dy (n, m)
-template<class T> SKNN_LOOP
-double csr_add_product(T* w, int64_t begin, int64_t end, ptrdiff_t m, CsrRows<T> x, const T* dy,
-                       ptrdiff_t ld, T a) {
-    double added = 0;
-    for_each_nonzero(x, w, m, begin, end, [&](ptrdiff_t i, int64_t column, T value) {
-        added += axpy_squares(w + column * m, dy + i * ld, a * value, m);
-    });
-    return added;
-}
-
 // w = a w; returns the sum of the squares of what is left               w (n,)
 template<class T> SKNN_LOOP
 double scale(T* w, T a, ptrdiff_t n) {
@@ -130,6 +118,7 @@ template<class T> struct Columns {
     int64_t* starts;
     int32_t* rows;
     T* values;
+    int64_t* next;      // of linked columns, see link_columns
 };
 
 // Sorts the nonzeros of columns begin..end by counting. Those of lower columns keep their
@@ -168,6 +157,50 @@ void columns_multiply(T* out, Columns<T> x, int64_t begin, int64_t end, const T*
     for (int64_t c = begin; c < end; ++c)
         for (int64_t k = x.starts[c]; k < x.starts[c + 1]; ++k)
             axpy(out + (c - begin) * m, dy + x.rows[k] * ld, x.values[k], m);
+}
+
+// Links the nonzeros of each column in begin..end to a list, in time that does not depend on the
+// number of columns: starts[c] is the place of the first, next[place] that of the one after it,
+// and none is -1, as starts are when this begins.
+template<class T> SKNN_LOOP
+void link_columns(Columns<T> columns, CsrRows<T> x, int64_t begin, int64_t end) {
+    int64_t place = 0;      // each nonzero of the minibatch has one, whoever's column it is in
+    for (ptrdiff_t i = 0; i < x.n; ++i)
+        place += x.indptr[x.samples[i] + 1] - x.indptr[x.samples[i]];
+    for (ptrdiff_t i = x.n - 1; i >= 0; --i)
+        for (int64_t k = x.indptr[x.samples[i] + 1] - 1; k >= x.indptr[x.samples[i]]; --k) {
+            const int64_t column = x.indices[k];
+            --place;
+            if (column < begin || column >= end) continue;
+            columns.rows[place] = int32_t(i);
+            columns.values[place] = x.data[k];
+            columns.next[place] = columns.starts[column];
+            columns.starts[column] = place;
+        }
+}
+
+// W = W + a x' dy in rows begin..end, touching only those that x has nonzeros for; returns what
+// that adds to the sum of the squares of W. What one row of W gets is added up first, in sum: each
+// part by itself may be too small for it.                W (k, m), dy (n, m), sum (m,)
+template<class T> SKNN_LOOP
+double csr_add_product(T* w, int64_t begin, int64_t end, ptrdiff_t m, CsrRows<T> x,
+                       Columns<T> columns, const T* dy, ptrdiff_t ld, T a, T* sum) {
+    double added = 0;
+    link_columns(columns, x, begin, end);
+    for_each_nonzero(x, w, m, begin, end, [&](ptrdiff_t i, int64_t column, T value) {
+        int64_t place = columns.starts[column];
+        if (place < 0) return;      // an earlier row had it
+        columns.starts[column] = -1;
+        if (columns.next[place] < 0) {
+            added += axpy_squares(w + column * m, dy + i * ld, a * value, m);
+            return;
+        }
+        for (ptrdiff_t j = 0; j < m; ++j) sum[j] = 0;
+        for (; place >= 0; place = columns.next[place])
+            axpy(sum, dy + columns.rows[place] * ld, columns.values[place], m);
+        added += axpy_squares(w + column * m, sum, a, m);
+    });
+    return added;
 }
 
 }  // namespace sknn

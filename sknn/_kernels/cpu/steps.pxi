@@ -310,7 +310,7 @@ cdef void train_steps(Job* job, int thread, floating* values) noexcept nogil:
             update.weight_sum = weight_of(&run)
             if update.weight_sum == 0 and job.verb == TRAIN_EPOCH:
                 if thread == 0:
-                    job.failure = ZERO_WEIGHT
+                    job.failure, job.position = ZERO_WEIGHT, begin
                 return
             if job.verb == TRAIN_EPOCH:
                 update.learning_rate = job.learning_rates[begin // job.batch]

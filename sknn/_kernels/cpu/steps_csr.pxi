@@ -70,6 +70,8 @@ cdef double update_scaled(Job* job, Run* run, const Segment* segment, int thread
     run.gradient_rows = run.n_batch_rows
     run.begin = job.column_splits[thread]
     run.end = job.column_splits[thread + 1]
+    run.column_starts = job.column_starts
+    run.destination = slice_gradient(job, thread, values)
     if floating is float:
         job.squares[i] += KERNELS.descend32(op, run, rate / job.scales[i], values)
     else:
