@@ -7,6 +7,7 @@ BLOCKS below, or PART/TABLE of the results. Each comes from the newest results t
 stays as it is where none has.
 """
 
+import argparse
 import functools
 import re
 
@@ -207,6 +208,7 @@ def fill(block):
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     for page in PAGES:
         page.write_text(BLOCK.sub(fill, page.read_text()))
         print(f"Written: {page.relative_to(ROOT)}")

@@ -24,6 +24,7 @@ from sknn._device import (
     predict_on_gpu,
     predicting_device,
 )
+from sknn._docs import documented
 from sknn._kernels.cpu.executor import predict
 from sknn._kernels.ops import Optimizer, Phase
 from sknn._lbfgs import Objective, minimize
@@ -127,7 +128,7 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
     # ---- what a classifier and a regressor answer differently -----------------------------
 
     @abstractmethod
-    def _check_y(self, y, incremental, reset):
+    def _check_y(self, y, incremental):
         """Validated y, and the loss of a new network."""
 
     @abstractmethod
@@ -150,18 +151,18 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
     # ---- fitting --------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @documented
     def fit(self, X, y, sample_weight=None):
         """Fit the network.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data. A C-ordered array of float64, float32 or uint8 is read where it
-            lies; a CSR or CSC matrix is never made dense; a CuPy array trains on its GPU.
+        {samples}
+            A C-ordered array of float64, float32 or uint8 is read where it lies; a CSR or CSC
+            matrix is never made dense; a CuPy array trains on its GPU.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Class labels or a label indicator matrix in classification, numbers in regression.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples in the loss.
+        {sample_weight}
 
         Returns
         -------
@@ -172,17 +173,30 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         ------
         ValueError
             If X, y or a parameter is not accepted, or if the weights did not stay finite.
+        TypeError
+            If labels have no order, such as numbers and text together.
+        ZeroDivisionError
+            If the sample weights of a minibatch sum to zero.
         MemoryError
             If the buffers of the fit cannot be allocated; the estimator is then unchanged.
+
+        Examples
+        --------
+        >>> from sknn import MLPClassifier
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"]
+        >>> clf = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
+        >>> clf.predict([[0.5], [2.5]])
+        array(['low', 'high'], dtype='<U4')
         """
         return self._fit(X, y, sample_weight, incremental=False)
 
     def _fit(self, X, y, sample_weight, *, incremental, classes=None):
-        with unchanged_on_error(self), device_of(X):
-            if incremental:
-                self._take_classes(to_host(y), classes)
-            train = self._prepare(X, y, sample_weight, incremental)
-        train()
+        with unchanged_on_error(self) as begin:
+            with device_of(X):
+                if incremental:
+                    self._take_classes(to_host(y), classes)
+                train = self._prepare(X, y, sample_weight, incremental)
+            train(begin)
         fitted = [self._parameters] if self._state is None else [self._parameters, self._state]
         if not all(np.isfinite(vector).all() for vector in fitted):
             raise ValueError(
@@ -194,7 +208,10 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         return self
 
     def _prepare(self, X, y, sample_weight, incremental):
-        """Check and allocate all that a fit takes; what then trains, as a function."""
+        """Check and allocate all that a fit takes; what then trains, as a function.
+
+        It is given a function to call when the estimator begins to change.
+        """
         asked = self._check_design()
         gpu = choose_device(self.device, X)
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
@@ -203,7 +220,10 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
             given["metadata"] = {"sample_weight": sample_weight}
         X, y, loss = self._check_X_y(X, y, incremental, reset=first_pass)
         if self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
+            raise ValueError(
+                "partial_fit does not support early_stopping=True, which holds out a part of all "
+                "samples. Set early_stopping=False, or use fit."
+            )
         dtype = self._choose_dtype(X, first_pass)
         targets, n_outputs = self._encode(y, dtype)
         weights = self._weigh(y, check_weights(to_host(sample_weight), X))
@@ -249,16 +269,16 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
         X, y = self._check_X(X, y=to_host(y), multi_output=True, y_numeric=numeric, reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        y, loss = self._check_y(y, incremental, reset)
+        y, loss = self._check_y(y, incremental)
         return X, y, loss
 
     def _choose_dtype(self, X, first_pass):
-        if self.dtype not in (None, "float32", "float64"):  # set after a first partial_fit
+        if self.dtype not in (None, "float32", "float64"):  # where nobody checks parameters
             raise ValueError(f"dtype must be 'float32', 'float64' or None, got {self.dtype!r}.")
-        if self.dtype is None and not first_pass:
-            return self._parameters.dtype
         if self.dtype is None and self.solver == "lbfgs":
             return np.dtype(np.float64)
+        if self.dtype is None and not first_pass:
+            return self._parameters.dtype
         return self._dtype_of(X) if self.dtype is None else np.dtype(self.dtype)
 
     def _dtype_of(self, X):
@@ -288,7 +308,8 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
             keep_initial=first_pass,
         )
 
-        def train():
+        def train(begin):
+            begin()
             self._start(parameters, state, first_pass)
             if incremental:
                 trainer.run()
@@ -308,12 +329,15 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
             )
         objective = Objective(self, program, data, parameters.dtype, gpu)
 
-        def train():
-            self._start(parameters, state, first_pass)
-            self._incremental = incremental
+        def train(begin):
+            def start():
+                begin()
+                self._start(parameters, state, first_pass)
+                self._incremental = incremental
+
             with self._fit_task(given) as context:
                 task = tasks(self, context, "iteration", self._reconstruct, **given)
-                self._show_parameters(minimize(self, objective, parameters, task))
+                self._show_parameters(minimize(self, objective, parameters, start, task))
 
         return train
 

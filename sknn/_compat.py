@@ -32,6 +32,7 @@ __all__ = [
     "_fit_context",
     "_get_additional_lbfgs_options_dict",
     "effective_n_threads",
+    "has_callbacks",
     "scipy_blas_libraries",
 ]
 
@@ -39,6 +40,11 @@ __all__ = [
 def effective_n_threads():
     """Cores this process may use: affinity, OMP_NUM_THREADS, threadpool_limits and loky."""
     return _openmp_effective_n_threads()
+
+
+def has_callbacks(estimator):
+    """Whether somebody set callbacks, which are told of its fits."""
+    return hasattr(estimator, "_skl_callbacks")
 
 
 def scipy_blas_libraries():

@@ -47,7 +47,7 @@ random_state : int, RandomState instance or None, default=None
 
 tol : float, default=1e-4
     An epoch counts as improvement if the loss falls, or the validation score rises, by
-    this much.
+    this much. 'lbfgs' ends where no component of the gradient is larger.
 
 verbose : bool or int, default=False
     Whether to print the loss of each epoch.
@@ -281,10 +281,10 @@ statistics_ : dict
 
 ATTRIBUTES = """
 best_loss_ : float or None
-    The lowest loss of an epoch; None with ``early_stopping``.
+    The lowest loss of an epoch; None with ``early_stopping``. Not set by 'lbfgs'.
 
 best_validation_score_ : float or None
-    The highest of ``validation_scores_``.
+    The highest of ``validation_scores_``; None without ``early_stopping``. Not set by 'lbfgs'.
 
 feature_names_in_ : ndarray of shape (n_features_in_,)
     Names of the features, if X had names that are all strings.
@@ -319,7 +319,30 @@ t_ : int
 
 validation_scores_ : list of float or None
     The accuracy or the coefficient of determination of each epoch on the samples held out; None
-    without ``early_stopping``.
+    without ``early_stopping``. Not set by 'lbfgs'.
+"""
+
+SAMPLES = """
+X : {array-like, sparse matrix} of shape (n_samples, ...)
+    Samples. For networks that begin with a dense layer, as multilayer perceptrons do, a table of
+    shape (n_samples, n_features), which may be sparse. For those that begin with a convolution
+    images, (n_samples, height, width, channels), or signals, (n_samples, length, channels); also
+    flattened, if the estimator has an ``input_shape``.
+"""
+
+SAMPLE_WEIGHT = """
+sample_weight : array-like of shape (n_samples,), default=None
+    Weights of the samples in the loss.
+"""
+
+PREDICTION_RAISES = """
+Raises
+------
+NotFittedError
+    If the network was not fitted.
+ValueError
+    If the samples have another shape than in `fit`, if a number is NaN or infinite, or if
+    ``n_threads`` or an array that was put into ``coefs_`` is not accepted.
 """
 
 SHARED = {
@@ -340,14 +363,17 @@ SHARED = {
     "transfer": TRANSFER,
     "layered_attributes": LAYERED_ATTRIBUTES,
     "attributes": ATTRIBUTES,
+    "samples": SAMPLES,
+    "sample_weight": SAMPLE_WEIGHT,
+    "prediction_raises": PREDICTION_RAISES,
 }
 
 
-def documented(cls):
-    """Fill ``{training}`` and the like in a docstring with what is shared."""
-    if cls.__doc__ is not None:  # python -OO
-        text = inspect.getdoc(cls)
+def documented(item):
+    """Fill ``{training}`` and the like in the docstring of a class or function."""
+    if item.__doc__ is not None:  # python -OO
+        text = inspect.getdoc(item)
         for name, shared in SHARED.items():
             text = text.replace(f"{{{name}}}", shared.strip())
-        cls.__doc__ = indent(text, "    ").strip()
-    return cls
+        item.__doc__ = indent(text, "    ").strip()
+    return item

@@ -5,7 +5,11 @@ import warnings
 import numpy as np
 import scipy.optimize
 
-from sknn._compat import _check_optimize_result, _get_additional_lbfgs_options_dict
+from sknn._compat import (
+    _check_optimize_result,
+    _get_additional_lbfgs_options_dict,
+    has_callbacks,
+)
 from sknn._device import evaluation_rows, make_executor
 from sknn._program import zero_weight
 
@@ -39,7 +43,7 @@ class Objective:
         return loss / self.weight_sum, gradient.astype(np.float64, copy=False)
 
 
-def minimize(estimator, objective, parameters, iteration_task):
+def minimize(estimator, objective, parameters, start, iteration_task):
     """Minimise from ``parameters``; the fitted vector.
 
     Parameters
@@ -48,10 +52,12 @@ def minimize(estimator, objective, parameters, iteration_task):
         Its ``n_iter_`` and ``loss_`` are set.
     objective : Objective
     parameters : ndarray
+    start : callable
+        Has the estimator take the parameters of the fit, when SciPy has all that it needs.
     iteration_task : callable
         Context manager around what is told to callbacks of each iteration.
     """
-    iterations = Iterations(estimator, objective, parameters, iteration_task)
+    iterations = Iterations(estimator, objective, parameters, start, iteration_task)
     try:
         result = scipy.optimize.minimize(
             objective,
@@ -69,6 +75,8 @@ def minimize(estimator, objective, parameters, iteration_task):
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.")
         result, iterations.ended_early = iterations.result, True
+    if iterations.n == 0:
+        start()
     if iterations.ended_early:
         estimator.n_iter_ = iterations.n
     else:
@@ -80,14 +88,16 @@ def minimize(estimator, objective, parameters, iteration_task):
 class Iterations:
     """Follows the iterations: for callbacks, and for what is left after an interrupt."""
 
-    def __init__(self, estimator, objective, parameters, iteration_task):
+    def __init__(self, estimator, objective, parameters, start, iteration_task):
         self.estimator, self.dtype = estimator, objective.dtype
-        self.iteration_task = iteration_task
+        self.start, self.iteration_task = start, iteration_task
         self.n, self.ended_early = 0, False
         self.result = scipy.optimize.OptimizeResult(x=parameters.astype(np.float64), fun=np.inf)
-        self.has_callbacks = hasattr(estimator, "_skl_callbacks")
+        self.has_callbacks = has_callbacks(estimator)
 
     def __call__(self, intermediate_result):
+        if self.n == 0:
+            self.start()
         self.n += 1
         # SciPy's x is where it evaluates next, so that it changes within an iteration
         self.result.x[...], self.result.fun = intermediate_result.x, intermediate_result.fun

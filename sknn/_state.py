@@ -12,13 +12,19 @@ from sknn.initializers import INITIALIZERS
 
 @contextmanager
 def unchanged_on_error(estimator):
-    """Leave no mixture of two fits where the second fails: the estimator is as it was."""
-    before = dict(vars(estimator))
+    """Leave no mixture of two fits where the second fails: the estimator is as it was.
+
+    Yields a function after which it is not put back any more, since training has begun.
+    """
+    kept = [dict(vars(estimator))]
     try:
-        yield
+        yield kept.clear
     except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
+        for before in kept:
+            # scikit-learn's own, by which it tears callbacks down
+            before |= {k: v for k, v in vars(estimator).items() if "_callback" in k}
+            vars(estimator).clear()
+            vars(estimator).update(before)
         raise
 
 
@@ -127,6 +133,7 @@ def state_to_pickle(state):
     last call was ``partial_fit``, which continues from them.
     """
     state = dict(state)
+    state.pop("_checked_parameters", None)
     views = state.pop("_views", None)
     if views is None:
         return state

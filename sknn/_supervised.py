@@ -4,12 +4,14 @@ import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import is_multilabel
 
 from sknn import losses
 from sknn._base import BaseNetwork
-from sknn._compat import StrOptions, _check_partial_fit_first_call, _fit_context
-from sknn._targets import LabelEncoder, check_labels, is_multilabel, with_class_weight
-from sknn._validation import check_overflow, device_of, to_host
+from sknn._compat import StrOptions, _check_partial_fit_first_call
+from sknn._docs import documented
+from sknn._targets import LabelEncoder, check_labels, refuse_balanced, with_class_weight
+from sknn._validation import check_overflow, device_of, partial_fit_context, to_host
 
 
 class Classifier(ClassifierMixin, BaseNetwork):
@@ -25,12 +27,12 @@ class Classifier(ClassifierMixin, BaseNetwork):
         """The loss, which is no parameter of a classifier."""
         return "log_loss"
 
-    def _check_y(self, y, incremental, reset):
+    def _check_y(self, y, incremental):
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._encoder = LabelEncoder(y)
             self.classes_ = self._encoder.classes_
         else:
-            check_labels(y, self._encoder, warm_start=self.warm_start)
+            check_labels(y, self._encoder, self.classes_, warm_start=self.warm_start)
         return y, self._encoder.loss
 
     def _encode(self, y, dtype):
@@ -51,7 +53,8 @@ class Classifier(ClassifierMixin, BaseNetwork):
         return self._encoder.accuracy(predictions, targets, weights)
 
     @available_if(lambda estimator: estimator._check_solver())
-    @_fit_context(prefer_skip_nested_validation=True)
+    @partial_fit_context
+    @documented
     def partial_fit(self, X, y, sample_weight=None, classes=None):
         """Train for one epoch over the given data, going on from where the last call ended.
 
@@ -59,12 +62,10 @@ class Classifier(ClassifierMixin, BaseNetwork):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data.
+        {samples}
         y : array-like of shape (n_samples,) or (n_samples, n_classes)
             Class labels, or a label indicator matrix.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples in the loss.
+        {sample_weight}
         classes : array-like of shape (n_classes,), default=None
             All labels that any call will bring. Required in the first call.
 
@@ -78,44 +79,73 @@ class Classifier(ClassifierMixin, BaseNetwork):
         ValueError
             As `fit`; also if the first call has no ``classes``, y has a label that is not among
             them, or ``early_stopping`` or ``class_weight='balanced'`` ask for all samples.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sknn import MLPClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> clf = MLPClassifier(learning_rate_init=0.01, random_state=0)
+        >>> for first in range(0, 1500, 100):
+        ...     rows = slice(first, first + 100)
+        ...     _ = clf.partial_fit(X[rows], y[rows], classes=range(10))
+        >>> clf.score(X[1500:], y[1500:]) > 0.7
+        True
         """
-        if self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight 'balanced' is not supported for partial_fit, which does not see "
-                "all samples. Compute the weights with compute_class_weight('balanced', "
-                "classes=classes, y=y) on a sample that represents them, and pass the result "
-                "as a dict."
-            )
+        refuse_balanced(self.class_weight)
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
+    @documented
     def predict(self, X):
         """Predict class labels.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
+        {samples}
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_classes)
             The predicted labels, or a label indicator matrix.
+
+        {prediction_raises}
+
+        Examples
+        --------
+        >>> from sknn import MLPClassifier
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"]
+        >>> clf = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
+        >>> clf.predict([[0.5], [2.5]])
+        array(['low', 'high'], dtype='<U4')
         """
         outputs = self._forward(X)
         return self._encoder.decode(outputs)
 
+    @documented
     def predict_proba(self, X):
         """Probabilities of the classes.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
+        {samples}
 
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
             In the order of ``classes_``; for multilabel targets, of each label by itself.
+
+        {prediction_raises}
+
+        Examples
+        --------
+        >>> from sknn import MLPClassifier
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"]
+        >>> clf = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
+        >>> clf.classes_
+        array(['high', 'low'], dtype='<U4')
+        >>> clf.predict_proba([[0.5], [2.5]]).round(1)
+        array([[0., 1.],
+               [1., 0.]])
         """
         probabilities = self._forward(X)
         if self.n_outputs_ == 1:
@@ -124,30 +154,32 @@ class Classifier(ClassifierMixin, BaseNetwork):
                 return np.concatenate((1 - positive, positive)).T
         return probabilities
 
+    @documented
     def predict_log_proba(self, X):
         """Logarithms of the probabilities of the classes.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
+        {samples}
 
         Returns
         -------
         log_probabilities : ndarray of shape (n_samples, n_classes)
             ``log(predict_proba(X))``, which may be minus infinity.
+
+        {prediction_raises}
         """
         probabilities = self.predict_proba(X)
         with device_of(probabilities):
             return np.log(probabilities, out=probabilities)
 
+    @documented
     def score(self, X, y, sample_weight=None):
         """Share of the samples that are predicted right.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
+        {samples}
         y : array-like of shape (n_samples,) or (n_samples, n_classes)
             Their labels, or a label indicator matrix, of which whole rows have to be right.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -157,6 +189,16 @@ class Classifier(ClassifierMixin, BaseNetwork):
         -------
         score : float
             Also where the arrays are CuPy's.
+
+        {prediction_raises}
+
+        Examples
+        --------
+        >>> from sknn import MLPClassifier
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"]
+        >>> clf = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
+        >>> clf.score(X, y)
+        1.0
         """
         predictions = to_host(self.predict(X))
         return accuracy_score(to_host(y), predictions, sample_weight=to_host(sample_weight))
@@ -175,7 +217,7 @@ class Regressor(RegressorMixin, BaseNetwork):
         "loss": [StrOptions(set(losses.REGRESSION))],
     }
 
-    def _check_y(self, y, incremental, reset):
+    def _check_y(self, y, incremental):
         if self.loss == "poisson" and np.min(y) < 0:
             raise ValueError(
                 f"The Poisson loss takes targets that are not negative, but the smallest of y "
@@ -195,7 +237,8 @@ class Regressor(RegressorMixin, BaseNetwork):
         return r2_score(targets, predictions, sample_weight=weights)
 
     @available_if(lambda estimator: estimator._check_solver())
-    @_fit_context(prefer_skip_nested_validation=True)
+    @partial_fit_context
+    @documented
     def partial_fit(self, X, y, sample_weight=None):
         """Train for one epoch over the given data, going on from where the last call ended.
 
@@ -203,12 +246,10 @@ class Regressor(RegressorMixin, BaseNetwork):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data.
+        {samples}
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples in the loss.
+        {sample_weight}
 
         Returns
         -------
@@ -219,32 +260,54 @@ class Regressor(RegressorMixin, BaseNetwork):
         ------
         ValueError
             As `fit`; also if y has other outputs than before, or with ``early_stopping``.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sknn import MLPRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> regressor = MLPRegressor(random_state=0)
+        >>> for first in range(0, 400, 100):
+        ...     rows = slice(first, first + 100)
+        ...     _ = regressor.partial_fit(X[rows], y[rows])
+        >>> len(regressor.loss_curve_)
+        4
         """
         return self._fit(X, y, sample_weight, incremental=True)
 
+    @documented
     def predict(self, X):
         """Predict numbers.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
+        {samples}
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             The predictions.
+
+        {prediction_raises}
+
+        Examples
+        --------
+        >>> from sknn import MLPRegressor
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 5.0, 7.0]
+        >>> regressor = MLPRegressor(solver="lbfgs", random_state=0).fit(X, y)
+        >>> regressor.predict([[1.5]]).round(1)
+        array([4.])
         """
         outputs = self._forward(X)
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
+    @documented
     def score(self, X, y, sample_weight=None):
         """Coefficient of determination R² of the predictions.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
+        {samples}
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             What is to be predicted.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -254,6 +317,16 @@ class Regressor(RegressorMixin, BaseNetwork):
         -------
         score : float
             At most 1; the mean over outputs. Also where the arrays are CuPy's.
+
+        {prediction_raises}
+
+        Examples
+        --------
+        >>> from sknn import MLPRegressor
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 5.0, 7.0]
+        >>> regressor = MLPRegressor(solver="lbfgs", random_state=0).fit(X, y)
+        >>> round(regressor.score(X, y), 2)
+        1.0
         """
         predictions = to_host(self.predict(X))
         return r2_score(to_host(y), predictions, sample_weight=to_host(sample_weight))

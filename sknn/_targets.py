@@ -1,9 +1,15 @@
 """From labels to the targets of a program and back."""
 
+from numbers import Real
+
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
-from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.multiclass import (
+    check_classification_targets,
+    type_of_target,
+    unique_labels,
+)
 
 from sknn import losses
 from sknn._kernels.cpu.executor import largest_columns
@@ -21,12 +27,12 @@ def find_classes(y):
 
     Raises
     ------
-    ValueError
-        If y is not labels, with the sentences of scikit-learn.
+    ValueError, TypeError
+        If y is not labels, see `check_kind`.
     """
     if not is_integers(y):
-        binarizer = LabelBinarizer().fit(y)
-        return binarizer.classes_, binarizer.y_type_
+        kind = check_kind(y)
+        return unique_labels(y), kind
     low, high = int(y.min()), int(y.max())
     if high - low < len(y):
         counts = np.bincount(y.astype(np.int64, copy=False) - low)
@@ -34,6 +40,43 @@ def find_classes(y):
     else:
         classes = np.unique(y)
     return classes, "multiclass" if len(classes) > 2 else "binary"
+
+
+def check_kind(y):
+    """What `type_of_target` calls y, which has to be labels.
+
+    Raises
+    ------
+    ValueError
+        If they are continuous, objects, or several columns of more than two classes.
+    TypeError
+        If they have no order. Both with the sentences of scikit-learn, and what to do.
+    """
+    try:
+        kind = type_of_target(y, input_name="y")
+        if kind == "unknown":  # objects
+            np.unique(y)
+    except TypeError as error:
+        types = sorted({type(label).__name__ for label in np.ravel(y)})
+        raise TypeError(
+            f"{str(error).rstrip('.')}; the labels in y are of the types {types}. Give numbers "
+            "alone or text alone, with none missing."
+        ) from error
+    if kind == "unknown":
+        raise ValueError(
+            "Unknown label type: unknown. y has the dtype object, and its labels are no text. "
+            "Give an array of numbers or text, such as y.astype(int) or y.astype(str)."
+        )
+    if kind == "multiclass-multioutput":
+        raise ValueError(
+            "Multioutput target data is not supported with label binarization: y has "
+            f"{np.shape(y)[1]} columns, which may then hold 0 and 1 alone. Give one column of "
+            "labels, or fit a classifier for each, as sklearn.multioutput.MultiOutputClassifier "
+            "does."
+        )
+    if kind.startswith("continuous"):
+        check_classification_targets(y)  # raises
+    return kind
 
 
 def find_indices(classes, y):
@@ -78,7 +121,7 @@ class LabelEncoder:
         if self.is_multilabel:
             rows = self.binarizer.transform(y)
             rows = rows.toarray() if hasattr(rows, "toarray") else rows
-            return np.ascontiguousarray(rows, dtype=dtype)
+            return np.ascontiguousarray(rows != 0, dtype=dtype)
         if self.kind == "multiclass":
             return find_indices(self.classes_, y)
         # a single class is coded as zeros
@@ -132,20 +175,15 @@ class LabelEncoder:
         return float(np.average(right, weights=weights))
 
 
-def is_multilabel(y):
-    """Whether the rows of y may belong to several classes at once."""
-    return type_of_target(y).startswith("multilabel")
-
-
-def check_labels(y, encoder, *, warm_start):
-    """Refuse labels that a fitted classifier does not know, or misses.
+def check_labels(y, encoder, classes, *, warm_start):
+    """Refuse labels that a fitted classifier with these classes does not know, or misses.
 
     Raises
     ------
     ValueError
         With the sentences of scikit-learn.
     """
-    classes, (found, kind) = encoder.classes_, find_classes(y)
+    found, kind = find_classes(y)
     if kind.startswith("multilabel") != encoder.is_multilabel:
         raise ValueError(
             f"y is {kind}, but the network was fitted with {encoder.kind} targets. "
@@ -157,11 +195,46 @@ def check_labels(y, encoder, *, warm_start):
                 "warm_start can only be used where `y` has the same classes as in the "
                 f"previous call to fit. Previously got {classes}, `y` has {found}"
             )
-    elif len(np.setdiff1d(found, classes, assume_unique=True)):
+    else:
+        check_known(found, classes)
+
+
+def check_known(found, classes):
+    """Refuse labels that are not among the classes, with the sentence of scikit-learn."""
+    if len(np.setdiff1d(found, classes, assume_unique=True)):
         raise ValueError(
             f"`y` has classes not in `self.classes_`. `self.classes_` has {classes}. "
             f"'y' has {found}."
         )
+
+
+def refuse_balanced(class_weight):
+    """Refuse the class weights that follow from labels which `partial_fit` does not see."""
+    if class_weight == "balanced":
+        raise ValueError(
+            "class_weight 'balanced' is not supported for partial_fit, which does not see all "
+            "samples. Compute the weights with compute_class_weight('balanced', "
+            "classes=classes, y=y) on a sample that represents them, and pass the result as a "
+            "dict."
+        )
+
+
+def class_weights(class_weight, classes, y):
+    """The weight of each class, as :func:`sklearn.utils.class_weight.compute_class_weight`.
+
+    Raises
+    ------
+    ValueError
+        If a weight is no finite number.
+    """
+    if isinstance(class_weight, dict):
+        for label, weight in class_weight.items():
+            if not isinstance(weight, Real) or not np.isfinite(weight):
+                raise ValueError(
+                    f"class_weight has {weight!r} for the class {label!r}, but the weights of "
+                    "classes must be finite numbers."
+                )
+    return compute_class_weight(class_weight, classes=classes, y=y)
 
 
 def with_class_weight(class_weight, encoder, y, sample_weight):
@@ -173,7 +246,8 @@ def with_class_weight(class_weight, encoder, y, sample_weight):
     Raises
     ------
     ValueError
-        If y is multilabel and the weights are a dict, which cannot say whose they are.
+        If a weight is no finite number, or y is multilabel and the weights are a dict, which
+        cannot say whose they are.
     """
     if class_weight is None:
         return sample_weight
@@ -186,6 +260,6 @@ def with_class_weight(class_weight, encoder, y, sample_weight):
         y = y.toarray() if hasattr(y, "toarray") else y
         weights = compute_sample_weight(class_weight, y)
     else:
-        of_class = compute_class_weight(class_weight, classes=encoder.classes_, y=y)
+        of_class = class_weights(class_weight, encoder.classes_, y)
         weights = of_class[find_indices(encoder.classes_, y)]
     return weights if sample_weight is None else sample_weight * weights

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
+from sknn._compat import has_callbacks
 from sknn._device import make_executor
 from sknn._orders import LARGEST_SEED, make_orders
 from sknn._state import reconstruction, set_parameters, trainable
@@ -198,7 +199,7 @@ class Trainer:
         elif record_score(estimator, self.validation_score()):
             self.executor.fetch()
             self.best = self.copied()
-        if hasattr(estimator, "_skl_callbacks"):  # which may look at coefs_
+        if has_callbacks(estimator):  # which may look at coefs_
             self.executor.fetch()
         self.optimizer.schedule.epoch_ends(estimator.t_)
 
@@ -253,5 +254,5 @@ def tasks(estimator, context, name, reconstruct, **passed):
             estimator=estimator, reconstruction_attributes=reconstruct, **passed
         )
 
-    told = context is not None and hasattr(estimator, "_skl_callbacks")
+    told = context is not None and has_callbacks(estimator)
     return with_callbacks if told else without_callbacks

@@ -6,7 +6,7 @@ from sknn._compat import Interval, StrOptions
 from sknn._docs import documented
 from sknn._layered import LayeredNetwork
 from sknn._supervised import Classifier, Regressor
-from sknn._validation import check_dropout, check_hidden_layer_sizes
+from sknn._validation import check_dropout, check_sizes
 from sknn.architectures import NORMALIZATIONS, block, residual_pair
 from sknn.layers import ACTIVATIONS, AveragePool, Conv, Dense, GlobalAveragePool, MaxPool
 
@@ -35,14 +35,14 @@ class _Convolutional(LayeredNetwork):
 
     def _layers(self):
         layers = []
-        filters = check_hidden_layer_sizes(self.filters, "filters", "filters", "(32, 64)")
+        filters = check_sizes(self.filters, "filters", "filters", "(32, 64)")
         for i, n in enumerate(filters, start=1):
             layers += self._convolutions(i, n)
             if self.pooling is not None:
                 layers.append((f"pool{i}", POOLINGS[self.pooling](self.pool_size)))
         if self.global_pooling:
             layers.append(("global_pool", GlobalAveragePool()))
-        units = check_hidden_layer_sizes(self.hidden_layer_sizes)
+        units = check_sizes(self.hidden_layer_sizes)
         rates = check_dropout(self.dropout, len(units)) or [0] * len(units)
         for i, (n, rate) in enumerate(zip(units, rates, strict=True), start=1):
             layers += block(f"dense{i}", Dense(n), self.activation, self.normalization, rate)

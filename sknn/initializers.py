@@ -5,6 +5,15 @@
 
 import numpy as np
 
+__all__ = [
+    "BIASES",
+    "INITIALIZERS",
+    "fan_in_uniform",
+    "glorot_uniform",
+    "he_uniform",
+    "lecun_uniform",
+]
+
 
 def glorot_uniform(random_state, shape, fans, gain):
     """Drawn uniformly within ``sqrt(gain / (fan_in + fan_out))``.
@@ -18,6 +27,10 @@ def glorot_uniform(random_state, shape, fans, gain):
     gain : float
         scikit-learn takes 6, and 2 in networks of logistic units.
 
+    Returns
+    -------
+    weights : ndarray of that shape
+
     References
     ----------
     Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
@@ -29,6 +42,15 @@ def glorot_uniform(random_state, shape, fans, gain):
 def fan_in_uniform(random_state, shape, fans, gain):
     """Drawn uniformly within ``1 / sqrt(fan_in)``, so that sums start small.
 
+    Parameters
+    ----------
+    random_state, shape, fans, gain
+        As in `glorot_uniform`; the gain is not used.
+
+    Returns
+    -------
+    weights : ndarray of that shape
+
     References
     ----------
     Glorot and Bengio, 2010, equation 1.
@@ -39,6 +61,15 @@ def fan_in_uniform(random_state, shape, fans, gain):
 def lecun_uniform(random_state, shape, fans, gain):
     """Drawn uniformly so that sums have the variance of the input.
 
+    Parameters
+    ----------
+    random_state, shape, fans, gain
+        As in `glorot_uniform`; the gain is not used.
+
+    Returns
+    -------
+    weights : ndarray of that shape
+
     References
     ----------
     LeCun, Bottou, Orr and Mueller, "Efficient BackProp", 1998, section 4.6.
@@ -48,6 +79,15 @@ def lecun_uniform(random_state, shape, fans, gain):
 
 def he_uniform(random_state, shape, fans, gain):
     """Drawn uniformly so that rectified units keep the variance of their input.
+
+    Parameters
+    ----------
+    random_state, shape, fans, gain
+        As in `glorot_uniform`; the gain is not used.
+
+    Returns
+    -------
+    weights : ndarray of that shape
 
     References
     ----------

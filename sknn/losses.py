@@ -4,18 +4,20 @@ from dataclasses import dataclass
 
 from sknn._kernels.ops import Opcode
 
+__all__ = ["BY_NAME", "LOSSES", "REGRESSION", "SIGMOID_LOG_LOSS", "SOFTMAX_LOG_LOSS", "Loss"]
+
 
 @dataclass(frozen=True)
 class Loss:
     """A loss together with the link that turns outputs into predictions.
 
-    Attributes
+    Parameters
     ----------
     opcode : Opcode
         The op at the end of the program.
     out_activation : str
         scikit-learn's name of the link, the fitted attribute ``out_activation_``.
-    averaged : bool
+    averaged : bool, default=False
         Whether the reported loss is the mean over outputs rather than their sum; the
         gradient is that of the sum all the same.
     """
@@ -30,7 +32,18 @@ class Loss:
         return self.opcode.name.lower()
 
     def emit(self, builder, z):
-        """Append the op that turns ``z`` into predictions, in place."""
+        """Append the op that turns ``z`` into predictions, in place.
+
+        Parameters
+        ----------
+        builder : Builder
+        z : operand
+            The outputs of the last layer.
+
+        Returns
+        -------
+        z : operand
+        """
         reporting_factor = 1 / int(z["channels"]) if self.averaged else 1.0
         builder.op(self.opcode, [z], [z], attributes=[reporting_factor])
         return z

@@ -8,7 +8,7 @@ from sknn._base import BaseNetwork
 from sknn._compat import Interval, StrOptions
 from sknn._docs import documented
 from sknn._supervised import Classifier, Regressor
-from sknn._validation import check_dropout, check_hidden_layer_sizes
+from sknn._validation import check_dropout, check_sizes
 from sknn.architectures import NORMALIZATIONS, block
 from sknn.layers import ACTIVATIONS, Dense, sequential
 
@@ -29,7 +29,7 @@ def chain(layer_units, activation, loss, dropout=(), normalization=None):
     return sequential((n_features,), tuple(layers), losses.BY_NAME[loss])
 
 
-class _Perceptron(BaseNetwork):
+class _MultilayerPerceptron(BaseNetwork):
     """What the two multilayer perceptrons share: their layers."""
 
     _parameter_constraints: dict = {
@@ -41,7 +41,7 @@ class _Perceptron(BaseNetwork):
     }
 
     def _check_design(self):
-        sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
+        sizes = check_sizes(self.hidden_layer_sizes)
         return sizes, check_dropout(self.dropout, len(sizes)), self.normalization
 
     def _design(self, asked, X, n_outputs, loss):
@@ -78,7 +78,7 @@ class _Perceptron(BaseNetwork):
 
 
 @documented
-class MLPClassifier(_Perceptron, Classifier):
+class MLPClassifier(_MultilayerPerceptron, Classifier):
     """Multilayer perceptron for classification.
 
     Minimises the log-loss by L-BFGS or by stochastic gradient descent. A drop-in for
@@ -137,7 +137,7 @@ class MLPClassifier(_Perceptron, Classifier):
     """
 
     _parameter_constraints: dict = {
-        **_Perceptron._parameter_constraints,
+        **_MultilayerPerceptron._parameter_constraints,
         **Classifier._parameter_constraints,
     }
 
@@ -210,7 +210,7 @@ class MLPClassifier(_Perceptron, Classifier):
 
 
 @documented
-class MLPRegressor(_Perceptron, Regressor):
+class MLPRegressor(_MultilayerPerceptron, Regressor):
     """Multilayer perceptron for regression.
 
     Minimises the squared error or the Poisson deviance by L-BFGS or by stochastic gradient
@@ -267,7 +267,7 @@ class MLPRegressor(_Perceptron, Regressor):
     """
 
     _parameter_constraints: dict = {
-        **_Perceptron._parameter_constraints,
+        **_MultilayerPerceptron._parameter_constraints,
         **Regressor._parameter_constraints,
     }
 

@@ -5,9 +5,18 @@ import numpy as np
 from sknn import schedules
 from sknn._kernels.ops import Optimizer as OptimizerEnum
 
+__all__ = ["SGD", "Adam", "Optimizer", "make_optimizer"]
+
 
 class Optimizer:
     """What every optimizer has.
+
+    Parameters
+    ----------
+    parameters : ndarray of shape (n_parameters,)
+        What it will train; asked for its size and type alone.
+    schedule : Constant
+        Of the learning rate, see `schedules`.
 
     Attributes
     ----------
@@ -42,6 +51,19 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum.
 
+    Parameters
+    ----------
+    parameters : ndarray of shape (n_parameters,)
+        What it will train; asked for its size and type alone.
+    schedule : Constant
+        Of the learning rate, see `schedules`.
+    momentum : float
+        Share of the last step in the next, in [0, 1].
+    nesterov : bool
+        Whether the momentum is Nesterov's.
+
+    Notes
+    -----
     Coefficients: momentum, whether it is Nesterov's. Slots: velocity, if there is momentum.
     """
 
@@ -57,6 +79,19 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """Adam; its learning rate holds the correction of the moments' bias.
 
+    Parameters
+    ----------
+    parameters : ndarray of shape (n_parameters,)
+        What it will train; asked for its size and type alone.
+    learning_rate_init : float
+        The learning rate before that correction.
+    beta_1, beta_2 : float
+        Decay of the means of the gradient and of its square, in [0, 1).
+    epsilon : float
+        Added to the denominator.
+
+    Notes
+    -----
     Coefficients: beta_1, beta_2, epsilon. Slots: mean, mean square.
     """
 
@@ -70,7 +105,9 @@ class Adam(Optimizer):
 
     def _corrected(self, t):
         beta_1, beta_2, _ = self.coefficients
-        return self.schedule.learning_rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+        with np.errstate(under="ignore"):
+            beta_1_t, beta_2_t = beta_1**t, beta_2**t
+        return self.schedule.learning_rate * np.sqrt(1 - beta_2_t) / (1 - beta_1_t)
 
     @property
     def learning_rate(self):
@@ -87,7 +124,19 @@ class Adam(Optimizer):
 
 
 def make_optimizer(estimator, parameters):
-    """The optimizer that an estimator's parameters ask for."""
+    """The optimizer that an estimator's parameters ask for.
+
+    Parameters
+    ----------
+    estimator : BaseNetwork
+        With the solver 'sgd' or 'adam'.
+    parameters : ndarray of shape (n_parameters,)
+        What it will train.
+
+    Returns
+    -------
+    optimizer : Optimizer
+    """
     if estimator.solver == "sgd":
         schedule = schedules.SCHEDULES[estimator.learning_rate](
             estimator.learning_rate_init, estimator.power_t

@@ -1,19 +1,15 @@
 """Rosenblatt's perceptron."""
 
 import warnings
-from itertools import pairwise
 from numbers import Integral, Real
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
-from scipy.sparse import issparse
+from scipy.sparse import csr_array, issparse
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedShuffleSplit
-from sklearn.utils import check_random_state, compute_class_weight
-from sklearn.utils.extmath import safe_sparse_dot
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from sknn._compat import (
@@ -26,15 +22,17 @@ from sknn._compat import (
     _check_sample_weight,
     _fit_context,
 )
-from sknn._kernels.cpu.variant import load
 from sknn._state import unchanged_on_error
+from sknn._targets import (
+    check_known,
+    class_weights,
+    find_classes,
+    find_indices,
+    refuse_balanced,
+)
+from sknn._team import Patience, Team, kernel
 from sknn._training import tasks
-
-kernel = load("perceptron")
-
-# Multiplications in one call of the kernel, about 50 ms. Between calls Python can act on
-# Ctrl-C.
-CALL_SIZE = 30_000_000
+from sknn._validation import partial_fit_context
 
 
 class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator):
@@ -51,7 +49,7 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
 
     Parameters
     ----------
-    penalty : {'l2', 'l1', 'elasticnet'}, default=None
+    penalty : {'l2', 'l1', 'elasticnet'} or None, default=None
         The penalty on the weights.
 
     alpha : float, default=0.0001
@@ -248,13 +246,22 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         ValueError
             If the data or a parameter are not accepted, if there is but one class, or if the
             weights did not stay finite.
+        TypeError
+            If labels have no order, such as numbers and text together.
+
+        Examples
+        --------
+        >>> from sknn import Perceptron
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"]
+        >>> Perceptron().fit(X, y).predict([[0.5], [2.5]])
+        array(['low', 'high'], dtype='<U4')
         """
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         given = {"X": X, "y": y, "metadata": metadata}
         context = self._init_callback_context(max_subtasks=self.max_iter)
         with unchanged_on_error(self):
             X, y = self._validate(X, y, reset=True)
-            self.classes_ = np.unique(y)
+            self.classes_, _ = find_classes(y)
             self.t_ = 1.0
             if self.warm_start and hasattr(self, "coef_"):
                 coef_init = self.coef_ if coef_init is None else coef_init
@@ -272,7 +279,7 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
             )
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @partial_fit_context
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Take one pass over some samples.
 
@@ -300,19 +307,29 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         ValueError
             As `fit`; also if the first call has no ``classes``, a later one has others, or
             ``early_stopping`` or ``class_weight='balanced'`` ask for all samples.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sknn import Perceptron
+        >>> X, y = load_digits(return_X_y=True)
+        >>> clf = Perceptron()
+        >>> for first in range(0, 1500, 100):
+        ...     rows = slice(first, first + 100)
+        ...     _ = clf.partial_fit(X[rows], y[rows], classes=range(10))
+        >>> clf.score(X[1500:], y[1500:]) > 0.7
+        True
         """
         if self.early_stopping:
-            raise ValueError("early_stopping should be False with partial_fit")
-        if self.class_weight == "balanced":
             raise ValueError(
-                "class_weight 'balanced' is not supported for partial_fit, which cannot know "
-                "how frequent the classes are. Pass class_weight as a dict instead, for "
-                "example with the result of compute_class_weight('balanced', "
-                "classes=classes, y=y) on a large enough sample of the labels."
+                "early_stopping should be False with partial_fit, since it holds out a part of "
+                "all samples. Set early_stopping=False, or use fit."
             )
+        refuse_balanced(self.class_weight)
         with unchanged_on_error(self):
             X, y = self._validate(X, y, reset=not hasattr(self, "classes_"))
             _check_partial_fit_first_call(self, classes)
+            check_known(find_classes(y)[0], self.classes_)
             self.t_ = getattr(self, "t_", 1.0)
             coef, intercept = getattr(self, "coef_", None), getattr(self, "intercept_", None)
             self._train(X, y, coef, intercept, sample_weight, max_iter=1)
@@ -324,13 +341,11 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
             X,
             y,
             accept_sparse="csr",
-            accept_large_sparse=False,
             dtype=[np.float64, np.float32],
             order="C",
             reset=reset,
         )
-        check_classification_targets(y)
-        return X, y
+        return _with_int32_indices(X) if issparse(X) else X, y
 
     def _train(self, X, y, coef, intercept, sample_weight, max_iter, told=(None, {})):
         """Run the epochs and set the fitted attributes."""
@@ -341,7 +356,7 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         sample_weight = _check_sample_weight(
             sample_weight, X, dtype=X.dtype, allow_all_zero_weights=self.early_stopping
         )
-        labels = _positions(y, self.classes_)
+        labels = find_indices(self.classes_, y)
         rule = self._rule(issparse(X))
         coef = self._initial_coef(coef, X)
         learners = self._learners(y, self._initial_intercept(intercept), coef)
@@ -352,7 +367,7 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         held_out = self._validation_split(y, sample_weight)
         seed = random_state.randint(np.iinfo(np.int32).max)
 
-        team = _Team(X, labels, sample_weight, coef, learners, rule, self.n_jobs, max_iter)
+        team = Team(X, labels, sample_weight, coef, learners, rule, self.n_jobs, max_iter)
         mistakes = self._epochs(team, held_out, seed, max_iter, told)
 
         self.coef_ = coef
@@ -369,7 +384,7 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         Returns the mistakes, of shape (n_epochs, n_learners).
         """
         order = np.arange(team.X.shape[0], dtype=np.int32)
-        patience = _Patience(len(team.learners), self.tol, self.n_iter_no_change)
+        patience = Patience(len(team.learners), self.tol, self.n_iter_no_change)
         mistakes, (context, given) = [], told
         epoch_task = tasks(self, context, "epoch", team.fitted, **given)
         try:
@@ -423,7 +438,7 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         if self.class_weight is None:
             weight = np.ones(n_classes)
         else:
-            weight = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+            weight = class_weights(self.class_weight, self.classes_, y)
         learners = np.zeros(len(coef), dtype=kernel.LEARNER_DTYPE)
         learners["intercept"] = intercept
         if n_classes == 2:
@@ -442,8 +457,7 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         shape = (1 if n_classes == 2 else n_classes, n_features)
         if coef is None:
             return np.zeros(shape, dtype=X.dtype)
-        coef = coef.toarray() if issparse(coef) else coef
-        coef = np.array(coef, dtype=X.dtype, order="C")
+        coef = _copied(coef, "coef", X.dtype)
         if n_classes == 2 and coef.size == n_features:
             coef = coef.reshape(shape)
         if coef.shape != shape:
@@ -457,7 +471,7 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         n_learners = 1 if len(self.classes_) == 2 else len(self.classes_)
         if intercept is None:
             return np.zeros(n_learners)
-        intercept = np.atleast_1d(np.asarray(intercept, dtype=np.float64))
+        intercept = np.atleast_1d(_copied(intercept, "intercept", np.dtype(np.float64)))
         if intercept.shape != (n_learners,):
             raise ValueError(
                 "Provided intercept_init does not match dataset. It should have the shape "
@@ -487,200 +501,31 @@ class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, B
         return tags
 
 
-class _Team:
-    """The classes of a fit, each against the rest, and the data that they learn from.
-
-    Parameters
-    ----------
-    X : {ndarray, CSR matrix} of shape (n_samples, n_features)
-    labels : int32 ndarray of shape (n_samples,)
-    sample_weight : ndarray of shape (n_samples,)
-    coef : ndarray of shape (n_learners, n_features)
-        Up to date after every epoch.
-    learners : record array of shape (n_learners,)
-    rule : record array of shape (1,)
-    n_jobs : int or None
-    max_iter : int
-    """
-
-    def __init__(self, X, labels, sample_weight, coef, learners, rule, n_jobs, max_iter):
-        self.X = X
-        self.labels = labels
-        self.sample_weight = sample_weight
-        self.coef = coef
-        self.learners = learners
-        self.rule = rule
-
-        n_learners, n_features = coef.shape
-        n_threads = n_groups = min(effective_n_jobs(n_jobs), n_learners)
-        packed = False
-        if issparse(X):
-            # To lay the weights out for sparse rows costs about as much as to visit each
-            # of them a few times: not worth it for a few rows of very many features.
-            packed = n_learners > 1 and X.nnz * min(max_iter, 5) > n_features
-            n_groups = n_groups if packed else n_learners
-        self.groups = [
-            _Group(coef[part], learners[part], rule, issparse(X), packed)
-            for part in _slices(n_learners, n_groups)
-        ]
-        row_size = (X.nnz / X.shape[0] if issparse(X) else n_features) * n_learners
-        self.call_rows = max(1, int(CALL_SIZE / max(1, row_size)))
-        self.parallel = Parallel(n_threads, require="sharedmem") if n_threads > 1 else None
-
-    def __enter__(self):
-        if self.parallel is not None:
-            self.parallel.__enter__()
-        return self
-
-    def __exit__(self, *exception):
-        if self.parallel is not None:
-            self.parallel.__exit__(*exception)
-
-    @property
-    def stopped(self):
-        return self.learners["stopped"] == 1
-
-    def stop(self, which):
-        """Freeze the learners in the mask ``which``."""
-        self.learners["stopped"][which] = 1
-        self.learners["step"][which] = 0.0
-
-    def epoch(self, order):
-        """Show the samples in ``order`` to the learners that have not stopped."""
-        self.learners["objective"] = 0.0
-        self.learners["mistakes"] = 0
-        arguments = (self.X, self.labels, self.sample_weight, self.rule)
-        for start in range(0, len(order), self.call_rows):
-            part = order[start : start + self.call_rows]
-            if self.parallel is None:
-                for group in self.groups:
-                    group.learn(part, *arguments)
-            else:
-                self.parallel(delayed(group.learn)(part, *arguments) for group in self.groups)
-        self.write_coef()
-
-    def write_coef(self):
-        """Bring ``coef`` up to date."""
-        for group in self.groups:
-            group.write_coef()
-
-    def check_finite(self, epoch):
-        if not (np.isfinite(self.coef).all() and np.isfinite(self.learners["intercept"]).all()):
-            raise ValueError(
-                f"Floating-point under-/overflow occurred at epoch #{epoch + 1}. Scaling "
-                "input data with StandardScaler or MinMaxScaler might help."
-            )
-
-    def accuracy(self, held_out):
-        """Share of the samples in the mask that each learner gets right, weighted."""
-        score = safe_sparse_dot(self.X[held_out], self.coef.T) + self.learners["intercept"]
-        positive = self.labels[held_out, None] == self.learners["label"]
-        weights = self.sample_weight[held_out]
-        return np.average((score > 0) == positive, axis=0, weights=weights)
-
-    def fitted(self):
-        """Fitted attributes as if the fit stopped now."""
-        intercept = self.learners["intercept"].astype(self.coef.dtype)
-        return {"coef_": self.coef.copy(), "intercept_": intercept}
-
-    def report(self, epoch, n_samples):
-        running = self.learners[~self.stopped]
-        print(
-            f"Epoch {epoch + 1}: {len(running)} of {len(self.learners)} hyperplanes running, "
-            f"{running['mistakes'].sum()} mistakes, "
-            f"average objective {running['objective'].mean() / n_samples:.6g}"
-        )
-
-
-class _Group:
-    """The part of a team that one thread takes through the data.
-
-    Parameters
-    ----------
-    coef, learners : views of the team's arrays
-    rule : record array of shape (1,)
-    sparse : bool
-        Whether the samples are the rows of a CSR matrix.
-    packed : bool
-        Whether the weights are copied to the layout (features, lanes) for sparse rows.
-        Without that, a group for sparse rows is a single learner.
-    """
-
-    def __init__(self, coef, learners, rule, sparse, packed):
-        self.coef = coef
-        self.learners = learners
-        n_learners, n_features = coef.shape
-        if not sparse:
-            step = kernel.ROW_SIZE // coef.itemsize
-            width = -(-n_features // step) * step
-            self.weights = _aligned_zeros((n_learners, width), coef.dtype)
-            self.row = _aligned_zeros((width,), coef.dtype)
-            self.features = self.weights[:, :n_features]
-        elif packed:
-            n_lanes = max(n_learners, kernel.LANES)
-            self.weights = _aligned_zeros((n_features, n_lanes), coef.dtype)
-            self.features = self.weights[:, :n_learners].T
-        else:
-            self.weights = coef.reshape(-1, 1)
-            self.features = coef
-        self.features[:] = coef
-        penalised = rule["l1_step"][0] != 0.0
-        self.paid = np.zeros(self.weights.shape if penalised else (0, 0), dtype=coef.dtype)
-
-    def learn(self, order, X, labels, sample_weight, rule):
-        """Show the samples in ``order`` to the group."""
-        samples = order, labels, sample_weight
-        if issparse(X):
-            kernel.sparse_pass(
-                X.data, X.indices, X.indptr, *samples, self.weights, self.paid, self.learners, rule
-            )
-        else:
-            kernel.dense_pass(X, *samples, self.weights, self.paid, self.row, self.learners, rule)
-
-    def write_coef(self):
-        if self.features is not self.coef:
-            self.coef[:] = self.features
-
-
-class _Patience:
-    """Which learners have not improved for too many epochs."""
-
-    def __init__(self, n_learners, tol, n_iter_no_change):
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.best = np.full(n_learners, -np.inf)
-        self.waited = np.zeros(n_learners, dtype=int)
-
-    def exhausted(self, score):
-        """Take the scores of an epoch, the higher the better; return a mask."""
-        if self.tol is not None:
-            self.waited = np.where(score < self.best + self.tol, self.waited + 1, 0)
-            self.best = np.fmax(self.best, score)
-        return self.waited >= self.n_iter_no_change
-
-
-def _positions(y, classes):
-    """Where the labels stand among the sorted classes."""
-    positions = np.searchsorted(classes, y).clip(max=len(classes) - 1)
-    unknown = classes[positions] != y
-    if np.any(unknown):
+def _with_int32_indices(X):
+    """A CSR matrix as the kernel reads it."""
+    if X.indices.dtype == X.indptr.dtype == np.int32:
+        return X
+    largest = np.iinfo(np.int32).max
+    if max(X.shape[1], X.nnz) > largest:
         raise ValueError(
-            f"y contains labels that are not in classes: {np.unique(y[unknown])}. "
-            f"Expected are {classes}."
+            f"X has {X.shape[1]} columns and {X.nnz} nonzeros, but Perceptron takes at most "
+            f"{largest} of both. Make fewer columns, for example with the n_features of "
+            "sklearn.feature_extraction.FeatureHasher, or give the rows to partial_fit in parts."
         )
-    return positions.astype(np.int32)
+    indices, indptr = (array.astype(np.int32, copy=False) for array in (X.indices, X.indptr))
+    return csr_array((X.data, indices, indptr), shape=X.shape)
 
 
-def _aligned_zeros(shape, dtype):
-    """Zeros that start at a cache line, so that no vector of them lies across two."""
-    line = 64
-    size = int(np.prod(shape)) * dtype.itemsize
-    buffer = np.zeros(size + line, dtype=np.uint8)
-    start = -buffer.ctypes.data % line
-    return buffer[start : start + size].view(dtype).reshape(shape)
-
-
-def _slices(n, n_parts):
-    """Cut range(n) into almost equal slices."""
-    bounds = [n * part // n_parts for part in range(n_parts + 1)]
-    return [slice(*pair) for pair in pairwise(bounds)]
+def _copied(initial, name, dtype):
+    """A copy of what training begins with: ``coef`` or ``intercept``."""
+    try:
+        array = initial.toarray() if issparse(initial) else initial
+        array = np.array(array, dtype=dtype, order="C")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}_init must be an array of numbers: {error}.") from error
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{name}_init, or {name}_ where training goes on, has numbers that are not finite in "
+            f"{dtype}. Give finite ones, or none to begin with zeros."
+        )
+    return array

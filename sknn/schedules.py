@@ -1,8 +1,17 @@
 """Learning-rate schedules: what changes at the end of an epoch or when nothing improves."""
 
+__all__ = ["SCHEDULES", "Adaptive", "Constant", "InvScaling"]
+
 
 class Constant:
     """The initial learning rate throughout.
+
+    Parameters
+    ----------
+    learning_rate_init : float
+        The learning rate.
+    power_t : float, default=None
+        Not used; all schedules are made alike.
 
     Attributes
     ----------
@@ -14,17 +23,43 @@ class Constant:
         self.learning_rate_init = self.learning_rate = learning_rate_init
 
     def epoch_ends(self, t):
-        """Called after each epoch; ``t`` rows were trained on since the first fit."""
+        """Called after each epoch.
+
+        Parameters
+        ----------
+        t : int
+            Rows that were trained on since the first fit.
+        """
 
     def plateau(self, message, verbose):
-        """Whether to stop, now that nothing improved for some epochs."""
+        """Whether to stop, now that nothing improved for some epochs.
+
+        Parameters
+        ----------
+        message : str
+            What did not improve, as a sentence.
+        verbose : bool
+            Whether to print it, and what follows from it.
+
+        Returns
+        -------
+        stop : bool
+        """
         if verbose:
             print(message + " Stopping.")
         return True
 
 
 class InvScaling(Constant):
-    """``learning_rate_init / (t + 1) ** power_t`` from the second epoch on."""
+    """``learning_rate_init / (t + 1) ** power_t`` from the second epoch on.
+
+    Parameters
+    ----------
+    learning_rate_init : float
+        The learning rate of the first epoch.
+    power_t : float
+        The exponent; ``t`` are the rows that were trained on.
+    """
 
     def __init__(self, learning_rate_init, power_t):
         super().__init__(learning_rate_init)
@@ -36,7 +71,15 @@ class InvScaling(Constant):
 
 
 class Adaptive(Constant):
-    """A fifth of the learning rate at each plateau, until it is too small."""
+    """A fifth of the learning rate at each plateau, until it is too small.
+
+    Parameters
+    ----------
+    learning_rate_init : float
+        The learning rate at first.
+    power_t : float, default=None
+        Not used; all schedules are made alike.
+    """
 
     SMALLEST = 1e-6
 

@@ -10,6 +10,7 @@ from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
 import sknn
+import sknn.layers
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -112,19 +113,32 @@ def test_wrong_y(name, kind):
     check_errors(make_pair(name), "fit", X, WRONG_Y[kind])
 
 
-@pytest.mark.parametrize(
-    "labels",
-    [
-        X[:, 0],
-        np.column_stack([y, 2 * y]),
-        X[:, :2],
-        changed(y, 3, None, object),
-        changed(y, 3, "a", object),
-    ],
-    ids=["continuous", "several multiclass outputs", "several continuous", "None", "mixed types"],
-)
-def test_wrong_labels(labels):
-    check_errors(make_pair("MLPClassifier"), "fit", X, labels)
+CONTINUOUS = "Maybe you are trying to fit a classifier"
+WRONG_LABELS = {
+    "continuous": (X[:, 0], f"type: continuous. {CONTINUOUS}"),
+    "several continuous": (X[:, :2], f"type: continuous-multioutput. {CONTINUOUS}"),
+    "several of more classes": (np.column_stack([y, 2 * y]), "2 columns.* Give one column of"),
+    "None": (changed(y, 3, None, object), r"types \['NoneType', 'int'\]. Give numbers alone or"),
+    "mixed types": (changed(y, 3, "a", object), r"types \['int', 'str'\]. Give numbers alone or"),
+    "text first": (changed(y, 0, "a", object), r"types \['int', 'str'\]. Give numbers alone or"),
+    "bytes": (np.array([b"a", b"b"])[y], r"types \['bytes_'\]. Give numbers alone or"),
+    "objects": (y.astype(object), r"dtype object.* Give .*y.astype\(int\)"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_LABELS)
+def test_wrong_labels(kind):
+    """What they are and what to do, where scikit-learn prints all of y or says less."""
+    labels, says = WRONG_LABELS[kind]
+    for method, given in ("fit", {}), ("partial_fit", {"classes": [0, 1]}):
+        pair = make_pair("MLPClassifier")
+        same_words = method == "fit" and kind in ("several of more classes", "None", "mixed types")
+        ours, _ = check_errors(pair, method, X, labels, same_words=same_words, **given)
+        assert re.search(says, str(ours)) and len(str(ours)) < 300
+    for classifier in sknn.ConvClassifier(), sknn.Perceptron():
+        one_column = isinstance(classifier, sknn.ConvClassifier) or np.ndim(labels) == 1
+        with pytest.raises(type(ours), match=says if one_column else "1d array"):
+            classifier.fit(X, labels)
 
 
 def test_sparse_regression_targets():
@@ -226,6 +240,47 @@ def test_weights_that_cancel(name, solver):
 )
 def test_wrong_parameters(name, params):
     check_errors(make_pair(name, **params), "fit", X, y)
+
+
+SET_LATER = [
+    ("MLPRegressor", {"loss": "huber"}),
+    ("MLPClassifier", {"class_weight": "bal"}),
+    ("MLPClassifier", {"batch_size": "all"}),
+    ("MLPRegressor", {"n_threads": "a"}),
+    ("MLPRegressor", {"dtype": "float16"}),
+    ("MLPClassifier", {"learning_rate_init": -1}),
+    ("Perceptron", {"eta0": -1}),
+]
+
+
+@pytest.mark.parametrize("name, params", SET_LATER, ids=str)
+def test_wrong_parameters_set_after_a_fit(name, params):
+    """The next partial_fit refuses them, scikit-learn's does not look."""
+    given = {**PARAMS, "dtype": None} if name != "Perceptron" else {}
+    estimator = getattr(sknn, name)(**given).fit(X, y)
+    ((parameter, _),) = params.items()
+    before, good = estimator.predict(X), {parameter: getattr(estimator, parameter)}
+    for _ in range(2):
+        estimator.set_params(**params)
+        with pytest.raises(ValueError, match=f"The '{parameter}' parameter of {name} must be"):
+            estimator.partial_fit(X, y)
+        np.testing.assert_array_equal(estimator.set_params(**good).predict(X), before)
+        before = estimator.partial_fit(X, y).predict(X)
+
+
+def test_parameters_are_checked_where_one_was_set(monkeypatch):
+    """Else partial_fit does not spend the time, nor where the user switched it off."""
+    classifier = sknn.MLPClassifier(**PARAMS).fit(X, y)
+    checked = []
+    monkeypatch.setattr(classifier, "_validate_params", lambda: checked.append(1))
+    for _ in range(3):
+        classifier.partial_fit(X, y)
+    assert len(checked) == 1
+    classifier.set_params(alpha=0.1).partial_fit(X, y)
+    assert len(checked) == 2
+    with sklearn.config_context(skip_parameter_validation=True):
+        classifier.set_params(alpha=0.2).partial_fit(X, y)
+    assert len(checked) == 2
 
 
 @pytest.mark.parametrize("loss", ["log_loss", "absolute_error", None])
@@ -331,6 +386,15 @@ def test_values_too_large_for_float32(name, container, value):
     assert np.isfinite(
         getattr(sknn, name)(**PARAMS, dtype="float64").fit(X, y).predict(large)
     ).all()
+
+
+@pytest.mark.parametrize("name", [*NAMES, "NetworkClassifier", "Perceptron"])
+def test_more_columns_than_int32(name):
+    columns = [0, 2**31 + 9]
+    wide = sparse.csr_array((np.ones(2), ([0, 1], columns)), shape=(2, 2**31 + 10))
+    params = {"layers": [sknn.layers.Dense(5)]} if name == "NetworkClassifier" else {}
+    with pytest.raises(ValueError, match=r"X has 2147483658 .* at most 2147483647.* Make fewer"):
+        getattr(sknn, name)(**params).fit(wide, [0, 1])
 
 
 def test_targets_too_large_for_float32():
@@ -531,7 +595,8 @@ def test_partial_fit_refuses_early_stopping(name, fitted):
             estimator.fit(X, y)
     elif name == "MLPClassifier":
         kwargs["classes"] = [0, 1]
-    check_errors(pair, "partial_fit", X, y, **kwargs)
+    ours, _ = check_errors(pair, "partial_fit", X, y, **kwargs)
+    assert "Set early_stopping=False, or use fit." in str(ours)
 
 
 @pytest.mark.parametrize("name", NAMES)

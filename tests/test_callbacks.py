@@ -161,6 +161,19 @@ def test_teardown_after_an_error(data):
     assert len(recorder.epochs) == 2
 
 
+def test_teardown_after_lbfgs_has_failed_to_begin(data, monkeypatch):
+    def fail(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr("scipy.optimize.minimize", fail)
+    recorder = Recorder()
+    estimator = MLPClassifier(**PARAMS | {"solver": "lbfgs"}).set_callbacks(recorder)
+    with pytest.raises(MemoryError):
+        estimator.fit(*data)
+    assert recorder.calls.count("teardown") == 1
+    assert not hasattr(estimator, "coefs_")
+
+
 def test_only_callbacks_are_accepted():
     with pytest.raises(TypeError, match="callbacks must be instances"):
         MLPClassifier().set_callbacks(print)

@@ -5,17 +5,19 @@ import multiprocessing
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import joblib
 import numpy as np
 import pytest
 import sklearn.neural_network
 from scipy import sparse
+from sklearn import config_context
 from sklearn.linear_model import SGDClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from sknn import MLPClassifier, MLPRegressor
+from sknn import MLPClassifier, MLPRegressor, Perceptron
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -53,7 +55,79 @@ def theirs_like(estimator):
     return cls(**{name: v for name, v in estimator.get_params().items() if name in known})
 
 
+# targets
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("change", [lambda Y: 255 * Y, lambda Y: 2.0 * Y, sparse.csr_array,
+                                    lambda Y: sparse.csr_array(3 * Y)])  # fmt: skip
+def test_what_is_not_zero_in_an_indicator_matrix_is_a_label(solver, change):
+    X, y = make_data()
+    Y = np.eye(3, dtype=np.uint8)[y] | np.eye(3, dtype=np.uint8)[y // 2]
+    expected = MLPClassifier(**PARAMS, solver=solver).fit(X, Y)
+    assert_same_parameters(MLPClassifier(**PARAMS, solver=solver).fit(X, change(Y)), expected)
+    theirs = theirs_like(expected).fit(X, change(Y))
+    np.testing.assert_allclose(expected.loss_, theirs.loss_, rtol=1e-8)
+
+
+@pytest.mark.parametrize("classes", [[0, 1], [1, 2, 3], ["a", "b", "c"]])
+def test_classes_of_an_indicator_matrix(classes):
+    X, y = make_data()
+    for estimator in (MLPClassifier(**PARAMS), theirs_like(MLPClassifier(**PARAMS))):
+        with pytest.raises(ValueError, match="`y` has classes not in"):
+            estimator.partial_fit(X, np.eye(3, dtype=int)[y], classes=classes)
+
+
+# failing fits
+
+
+@pytest.mark.parametrize("cls", BOTH)
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_lbfgs_that_fails_leaves_the_network_as_it_was(cls, warm_start, monkeypatch):
+    X, y = make_data()
+    model = cls(**PARAMS, solver="lbfgs", warm_start=warm_start).fit(X, y)
+    expected, attributes = model.predict(X), set(vars(model))
+
+    def fail(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr("scipy.optimize.minimize", fail)
+    if not warm_start:
+        model.set_params(hidden_layer_sizes=(9,))
+    with pytest.raises(MemoryError):
+        model.fit(X + 1, y)
+    np.testing.assert_array_equal(model.predict(X), expected)
+    assert set(vars(model)) == attributes
+
+
+def test_steps_before_one_that_fails_count():
+    X, y = make_data()
+    weights = np.repeat([1.0, 0.0], 45)
+    ours = MLPClassifier(**PARAMS, shuffle=False)
+    theirs = theirs_like(ours)
+    for model in (ours, theirs):
+        model.partial_fit(X, y, classes=[0, 1, 2])
+        with pytest.raises(ZeroDivisionError):
+            model.partial_fit(X, y, sample_weight=weights)
+        model.partial_fit(X, y)
+    assert_same_parameters(ours, theirs, rtol=1e-10)
+
+
 # dtype
+
+
+def test_lbfgs_computes_in_float64_after_a_fit_in_float32():
+    X, y = make_data()
+    X = X.astype(np.float32)
+    model = MLPClassifier(**PARAMS, warm_start=True).fit(X, y)
+    assert model.coefs_[0].dtype == np.float32
+    assert model.set_params(solver="lbfgs").fit(X, y).coefs_[0].dtype == np.float64
+
+
+def test_powers_that_vanish_are_no_error():
+    X, y = make_data(20)
+    with np.errstate(all="raise"):
+        MLPClassifier((3,), batch_size=2, beta_1=0.01, max_iter=40, tol=0).fit(X, y)
 
 
 @pytest.mark.parametrize("cls", BOTH)
@@ -189,6 +263,16 @@ def test_wrong_class_weight(class_weight):
             classifier.fit(X, y)
 
 
+@pytest.mark.parametrize("cls", [MLPClassifier, Perceptron])
+@pytest.mark.parametrize("weight", [np.nan, np.inf, "a", None, [1.0]], ids=str)
+def test_class_weight_that_is_no_number(cls, weight):
+    X, y = make_data()
+    classifier = cls(class_weight={0: 1, 2: weight})
+    for call in (classifier.fit, partial(classifier.partial_fit, classes=[0, 1, 2])):
+        with pytest.raises(ValueError, match=r"class_weight has .* for the class 2, but the"):
+            call(X, y)
+
+
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
 def test_class_weight_for_several_labels(container):
     """The weights of a row's columns are multiplied; a dict cannot say whose they are."""
@@ -252,22 +336,26 @@ def test_wrong_number_of_threads(n_threads):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int32"])
-def test_wrong_dtype_after_fit(dtype):
-    """partial_fit, from the second on, checks no parameters."""
+def test_wrong_dtype_where_nobody_checks_parameters(dtype):
+    """It would have kernels write beyond the vectors."""
     X, y = make_data()
     classifier = MLPClassifier(**PARAMS).fit(X, y).set_params(dtype=dtype)
-    with pytest.raises(ValueError, match=f"dtype must be .* got '{dtype}'"):
-        classifier.partial_fit(X, y)
+    with config_context(skip_parameter_validation=True):
+        for call in (classifier.fit, classifier.partial_fit):
+            with pytest.raises(ValueError, match=f"dtype must be .* got '{dtype}'"):
+                call(X, y)
 
 
-@pytest.mark.parametrize("n_threads", [0, -1])
+@pytest.mark.parametrize("n_threads", [0, -1, "2", 2.5, np.inf, np.nan])
 def test_wrong_number_of_threads_after_fit(n_threads):
-    """Predictions, and partial_fit from the second on, check no parameters."""
+    """Predictions check no parameters."""
     X, y = make_data()
     classifier = MLPClassifier(**PARAMS).fit(X, y).set_params(n_threads=n_threads)
-    for call in (lambda: classifier.predict(X), lambda: classifier.partial_fit(X, y)):
-        with pytest.raises(ValueError, match=f"n_threads must be .* got {n_threads}"):
-            call()
+    with pytest.raises(ValueError, match=rf"n_threads must be .* got {n_threads!r}\."):
+        classifier.predict(X)
+    np.testing.assert_array_equal(
+        classifier.set_params(n_threads=np.int64(2)).predict(X).shape, 90
+    )
 
 
 # Pickles and the flat vector

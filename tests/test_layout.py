@@ -39,7 +39,7 @@ FLOORS = [
     {"layers.py", "_nested.py", "losses.py", "optimizers.py", "schedules.py", "initializers.py",
      "architectures.py"},
     {"_training.py", "_lbfgs.py", "_validation.py", "_targets.py", "_state.py", "_device.py",
-     "_orders.py", "_samples.py", "_chain.py"},
+     "_orders.py", "_samples.py", "_chain.py", "_team.py"},
     {"__init__.py", "_base.py", "_docs.py", "_show_versions.py", "_supervised.py", "_layered.py",
      "mlp.py", "network.py", "conv.py", "perceptron.py", "plotting.py"},
 ]  # fmt: skip

@@ -127,6 +127,15 @@ def test_early_stopping_is_the_same(n_classes, penalty):
     assert ours.n_iter_ < 100
 
 
+def test_steps_that_cancel():
+    """An intercept that goes up and down by what is no power of two is exactly where it was."""
+    X, y = sp.csr_array([[1.0, 0], [0, 0], [0, 0], [0, 2]]), [0, 1, 1, 0]
+    parameters = dict(eta0=0.1, shuffle=False, tol=None, max_iter=4)
+    ours, theirs = (fit(estimator(**parameters), X, y) for estimator in (Perceptron, Reference))
+    np.testing.assert_array_equal(ours.intercept_, theirs.intercept_)
+    np.testing.assert_array_equal(ours.coef_, theirs.coef_)
+
+
 @pytest.mark.parametrize("alpha", [0.3, 1.0, 2.0])
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("n_classes", [2, 9])
@@ -317,7 +326,7 @@ def test_result_does_not_depend_on_n_jobs(n_classes, penalty, sparse):
 def test_result_does_not_depend_on_the_size_of_a_call(sparse, monkeypatch):
     X, y = classes(4, sparse)
     whole = Perceptron(penalty="elasticnet").fit(X, y)
-    monkeypatch.setattr("sknn.perceptron.CALL_SIZE", 1000)
+    monkeypatch.setattr("sknn._team.CALL_SIZE", 1000)
     assert_same(Perceptron(penalty="elasticnet").fit(X, y), whole)
 
 
@@ -455,9 +464,12 @@ def test_unsorted_and_repeated_indices():
 
 def test_int64_indices():
     X, y = classes(3, sparse=True)
+    expected = Perceptron().fit(X, y).partial_fit(X, y)
     X.indices, X.indptr = X.indices.astype(np.int64), X.indptr.astype(np.int64)
-    with pytest.raises(ValueError, match="32-bit integer indices"):
-        Perceptron().fit(X, y)
+    model = Perceptron().fit(X, y).partial_fit(X, y)
+    assert_array_equal(model.coef_, expected.coef_)
+    assert_array_equal(model.predict(X), expected.predict(X))
+    assert X.indices.dtype == np.int64
 
 
 @pytest.mark.parametrize("n_features", [1, 2, 7, 8, 9, 15, 16, 17, 33])
@@ -494,7 +506,7 @@ def test_overflow(convert, dtype, size):
 def test_unseen_labels():
     model = Perceptron().partial_fit([[0.0], [1.0]], [0, 1], classes=[0, 1])
     for label in (2, -1):
-        with pytest.raises(ValueError, match="labels that are not in classes"):
+        with pytest.raises(ValueError, match=r"classes not in `self\.classes_`"):
             model.partial_fit([[0.0], [1.0]], [0, label])
     with pytest.raises(ValueError, match="not the same as on last call"):
         model.partial_fit([[0.0], [1.0]], [0, 1], classes=[0, 2])
@@ -505,7 +517,7 @@ def test_unseen_labels():
 def test_classes_of_a_failed_partial_fit_are_forgotten():
     X, y = classes(3)
     model = Perceptron()
-    with pytest.raises(ValueError, match=r"not in classes: \[2\]"):
+    with pytest.raises(ValueError, match=r"classes not in `self\.classes_`.*'y' has \[0 1 2\]"):
         model.partial_fit(X, y, classes=[0, 1])
     assert_array_equal(model.partial_fit(X, y, classes=[0, 1, 2]).classes_, [0, 1, 2])
 
@@ -527,7 +539,7 @@ def test_a_failed_call_leaves_the_model(method):
 def test_what_partial_fit_does_not_support():
     with pytest.raises(ValueError, match="class_weight 'balanced' is not supported for"):
         Perceptron(class_weight="balanced").partial_fit([[0.0]], [0], classes=[0, 1])
-    with pytest.raises(ValueError, match="early_stopping should be False with partial_fit"):
+    with pytest.raises(ValueError, match=r"early_stopping should be False with.*or use fit\."):
         Perceptron(early_stopping=True).partial_fit([[0.0]], [0], classes=[0, 1])
 
 
@@ -544,6 +556,39 @@ def test_what_partial_fit_does_not_support():
 def test_initial_weights_of_the_wrong_shape(keywords):
     with pytest.raises(ValueError, match="does not match dataset"):
         Perceptron().fit(*classes(3), **keywords)
+
+
+@pytest.mark.parametrize(
+    "keywords, says",
+    [
+        ({"coef_init": np.full((3, 21), np.nan)}, "^coef_init.* not finite in float64"),
+        ({"coef_init": sp.csr_array(np.full((3, 21), np.inf))}, "^coef_init.* not finite"),
+        ({"coef_init": [["a"] * 21] * 3}, "^coef_init must be an array of numbers"),
+        ({"intercept_init": [0, 1, np.inf]}, "^intercept_init.* not finite in float64"),
+        ({"intercept_init": "a"}, "^intercept_init must be an array of numbers"),
+    ],
+    ids=str,
+)
+def test_initial_weights_that_are_no_numbers(keywords, says):
+    with pytest.raises(ValueError, match=says):
+        Perceptron().fit(*classes(3), **keywords)
+
+
+def test_weights_that_are_not_finite_are_not_trained():
+    X, y = classes(3)
+    model = fit(Perceptron(), X, y)
+    model.coef_[0, 0] = np.nan
+    with pytest.raises(ValueError, match="or coef_ where training goes on, has numbers that"):
+        model.partial_fit(X, y)
+
+
+def test_labels_of_objects():
+    """The classes have the type of scikit-learn's."""
+    X, y = classes(3)
+    for names in (np.array(["one", "three", "two"], object), np.array([0.0, 2.0, 3.0])):
+        ours, theirs = (fit(estimator(), X, names[y]) for estimator in (Perceptron, Reference))
+        assert_array_equal(ours.classes_, theirs.classes_)
+        assert ours.classes_.dtype == theirs.classes_.dtype
 
 
 def test_the_shape_that_came_is_named():
