@@ -267,6 +267,11 @@ class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
                 "dense. Give y.toarray()."
             )
         X, y = self._check_X(X, y=to_host(y), multi_output=True, y_numeric=numeric, reset=reset)
+        if numeric and y.dtype.kind not in "biuf":
+            raise ValueError(
+                f"y has the type {y.dtype}, but targets of regression must be numbers. Convert "
+                "them, for example with y.astype(float)."
+            )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         y, loss = self._check_y(y, incremental)

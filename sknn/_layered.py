@@ -11,6 +11,7 @@ from sknn._base import BaseNetwork
 from sknn._chain import Chain, summarize, up_to
 from sknn._compat import StrOptions
 from sknn._device import check_device_X
+from sknn._docs import documented
 from sknn._samples import check_input_shape, check_samples, check_shape, choose_shape
 from sknn._state import get_parameters, named_statistics
 from sknn._validation import is_on_gpu
@@ -169,24 +170,42 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
         Returns
         -------
         names : ndarray of str
+
+        Raises
+        ------
+        NotFittedError
+            If the network was not fitted.
+        ValueError
+            If it has no layer before its output.
         """
         check_is_fitted(self)
         self._count_features()  # or says why there are none
         return super().get_feature_names_out(input_features)
 
+    @documented
     def transform(self, X):
         """Features that the network makes of X: the output of ``transform_layer``.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, height, width, channels), \
-                (n_samples, length, channels) or (n_samples, n_features)
-            Samples.
+        {samples}
 
         Returns
         -------
         features : ndarray of shape (n_samples, n_features_out)
             The pixels of maps one after the other, each with all its channels.
+
+        {prediction_raises}
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sknn import ConvClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> images = X.reshape(-1, 8, 8, 1)
+        >>> clf = ConvClassifier((4,), hidden_layer_sizes=(20,), max_iter=1).fit(images, y)
+        >>> clf.transform(images).shape
+        (1797, 20)
         """
         check_is_fitted(self)
         return self._forward(X, self._feature_layer())
@@ -198,6 +217,11 @@ class LayeredNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseNetw
         -------
         summary : Summary
             ``print`` shows a table; ``summary.layers`` and ``summary.total`` have the numbers.
+
+        Raises
+        ------
+        NotFittedError
+            If the network was not fitted.
         """
         check_is_fitted(self)
         return summarize(self._chain, get_parameters(self, self._program()).dtype)

@@ -146,11 +146,17 @@ def test_sparse_regression_targets():
         sknn.MLPRegressor(**PARAMS).fit(X, sparse.csr_array(X[:, :2]))
 
 
-def test_text_as_regression_targets():
+@pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+@pytest.mark.parametrize(
+    "kind", [np.array(["a", "b"]), np.array(["1.5", "2"]), np.array([3, 4], "M8[D]")], ids=str
+)
+def test_regression_targets_that_are_no_numbers(kind, loss):
     """scikit-learn's error is one of NumPy's private types."""
-    for estimator in make_pair("MLPRegressor"):
-        with pytest.raises((ValueError, TypeError)):
-            estimator.fit(X, np.array(["a", "b"])[y])
+    ours, theirs = make_pair("MLPRegressor", loss=loss)
+    with pytest.raises((ValueError, TypeError)):
+        theirs.fit(X, kind[y])
+    with pytest.raises(ValueError, match="must be numbers"):
+        ours.fit(X, kind[y])
 
 
 WRONG_WEIGHTS = {

@@ -139,12 +139,17 @@ def test_documented():
             assert f"\n{parameter} : " in inspect.getdoc(cls), parameter
 
 
+METHODS = (
+    "fit", "partial_fit", "predict", "predict_proba", "predict_log_proba", "score", "transform",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", [n for n in sknn.__all__ if inspect.isclass(getattr(sknn, n))])
 def test_methods_are_documented(name):
     """Each says what it takes, gives and raises, and no name of a shared text is left."""
     cls = getattr(sknn, name)
     texts = [inspect.getdoc(cls)]
-    for method in ("fit", "partial_fit", "predict", "predict_proba", "predict_log_proba", "score"):
+    for method in METHODS:
         function = getattr(cls, method, None)
         if function is not None and function.__module__.startswith("sknn"):
             texts.append(inspect.getdoc(function))

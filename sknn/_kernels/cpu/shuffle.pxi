@@ -11,8 +11,9 @@ cdef extern from *:
 
 cdef enum:
     SWAPS_PER_BLOCK = 256
-    # Rows whose order takes so long that others get the GIL meanwhile. The generator's lock is then
-    # held while this thread waits for the GIL, and a child that is forked would find it locked.
+    # Rows whose order takes so long that others get the GIL meanwhile. The generator's lock is
+    # then held while this thread waits for the GIL, and a child that is forked would find it
+    # locked.
     LONG = 1 << 17
 
 
