@@ -212,7 +212,7 @@ void softmax_narrow(T* p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
             for (ptrdiff_t b = 0; b < blocks; ++b) {
                 #pragma omp simd
                 for (int k = 0; k < ROWS; ++k)
-                    column[j][b][k] = exp(column[j][b][k] - most[b][k]);
+                    column[j][b][k] = exp_below_0(column[j][b][k] - most[b][k]);
                 sum[b] += load(column[j][b]);
             }
         for (ptrdiff_t b = 0; b < blocks; ++b) {
@@ -233,17 +233,18 @@ void softmax(T* __restrict p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
     if (HAVE_TILES && n >= FEW && m <= LANES) return softmax_narrow(p, n, m, ld);
     constexpr int ROWS = Vector<T>::lanes;
     const ptrdiff_t whole = m / ROWS * ROWS, tail = m - whole;
+    alignas(64) T beyond[ROWS];
+    for (int k = 0; k < ROWS; ++k) beyond[k] = k < tail ? T(0) : -Limits<T>::infinity;
     for (ptrdiff_t i = 0; i < n; i += ROWS, p += ROWS * ld) {
         const ptrdiff_t n_rows = n - i < ROWS ? n - i : ROWS;
         alignas(64) T rest[ROWS][ROWS], most[ROWS], scale[ROWS];
         VectorOf<T> each[ROWS]{};
         for (ptrdiff_t r = 0; r < n_rows; ++r) {
             const T* row = p + r * ld;
-            VectorOf<T> v = VectorOf<T>{} - Limits<T>::infinity;
+            VectorOf<T> v = load(beyond);
             if (tail) {
-                for (int k = 0; k < ROWS; ++k)
-                    rest[r][k] = k < tail ? row[whole + k] : -Limits<T>::infinity;
-                v = load(rest[r]);
+                v += load_lanes(row + whole, tail);
+                store(rest[r], v);
             }
             for (ptrdiff_t j = 0; j < whole; j += ROWS) v = largest<T>(load(row + j), v);
             each[r] = v;
@@ -254,13 +255,13 @@ void softmax(T* __restrict p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
             VectorOf<T> sum{};
             if (tail) {
                 #pragma omp simd
-                for (int k = 0; k < ROWS; ++k) rest[r][k] = exp(rest[r][k] - most[r]);
+                for (int k = 0; k < ROWS; ++k) rest[r][k] = exp_below_0(rest[r][k] - most[r]);
                 sum = load(rest[r]);
             }
             for (ptrdiff_t j = 0; j < whole; j += ROWS) {
                 __builtin_prefetch(row + j + ROWS * ld);    // of the next block
                 #pragma omp simd
-                for (int k = 0; k < ROWS; ++k) row[j + k] = exp(row[j + k] - most[r]);
+                for (int k = 0; k < ROWS; ++k) row[j + k] = exp_below_0(row[j + k] - most[r]);
                 sum += load(row + j);
             }
             each[r] = sum;
