@@ -91,10 +91,10 @@ def take(int element_type, floating[:, ::1] out, x, int64_t[::1] samples, Py_ssi
             for j in range(samples.shape[0] // n):
                 if floating is float:
                     TABLE.gather32[element_type](&out[0, 0], source, &samples[j * n], n,
-                                                 out.shape[1], 1.0)
+                                                 out.shape[1], 1.0, NULL, 0)
                 else:
                     TABLE.gather64[element_type](&out[0, 0], source, &samples[j * n], n,
-                                                 out.shape[1], 1.0)
+                                                 out.shape[1], 1.0, NULL, 0)
 
 
 def sum_of_columns(floating[::1] out, floating[:, :] g, Py_ssize_t repeats):

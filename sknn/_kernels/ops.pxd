@@ -224,11 +224,13 @@ cdef struct Update:
 
 ctypedef void (*Kernel32)(const Op*, Run*, float*) noexcept nogil
 ctypedef void (*Kernel64)(const Op*, Run*, double*) noexcept nogil
-# rows of X at samples -> rows of the compute type, times a scale
+# rows of X at samples -> rows of the compute type, times a scale; then samples that follow
 ctypedef void (*Gather32)(
-    float*, const void*, const int64_t*, Py_ssize_t, Py_ssize_t, double) noexcept nogil
+    float*, const void*, const int64_t*, Py_ssize_t, Py_ssize_t, double,
+    const int64_t*, Py_ssize_t) noexcept nogil
 ctypedef void (*Gather64)(
-    double*, const void*, const int64_t*, Py_ssize_t, Py_ssize_t, double) noexcept nogil
+    double*, const void*, const int64_t*, Py_ssize_t, Py_ssize_t, double,
+    const int64_t*, Py_ssize_t) noexcept nogil
 # elements, their number, limit -> whether all are numbers of at most that magnitude
 ctypedef cpp_bool (*Within32)(const float*, Py_ssize_t, float) noexcept nogil
 ctypedef cpp_bool (*Within64)(const double*, Py_ssize_t, double) noexcept nogil

@@ -20,6 +20,8 @@ constexpr ptrdiff_t FEW = 4;
 // Bytes of a cache line, and those that a costly loop fetches ahead: so few of its elements are
 // under way at once that the processor would wait for memory.
 constexpr ptrdiff_t LINE = 64, FETCH_AHEAD = 2048;
+// Bytes of a first-level cache.
+constexpr ptrdiff_t NEAR = 32768;
 
 // out = f(a, b)                     out, a, b (n,); out may be a or b
 template<class T, class F> SKNN_FN void map(T* out, const T* a, const T* b, ptrdiff_t n, F f) {
@@ -329,16 +331,38 @@ inline Loss softmax_loss() {
 
 // ---- dense --------------------------------------------------------------------------------
 
-// out = out + sum_i g_i             g (n, m), out (m,); four rows at once, since each time the sums
-// are read and written
+// out = out + sum_i g_i             g (n, m), out (m,); sums of some columns stay in registers
+template<int WIDE, class T> SKNN_FN
+void add_rows_at_once(T* __restrict out, const T* __restrict g, ptrdiff_t n, ptrdiff_t m,
+                      ptrdiff_t ld) {
+    constexpr int STEP = Vector<T>::lanes;
+    ptrdiff_t j = 0;
+    for (; j + WIDE * STEP <= m; j += WIDE * STEP) {
+        VectorOf<T> sum[WIDE];
+        for (int v = 0; v < WIDE; ++v) sum[v] = load(out + j + v * STEP);
+        for (ptrdiff_t i = 0; i < n; ++i)
+            for (int v = 0; v < WIDE; ++v) sum[v] += load(g + i * ld + j + v * STEP);
+        for (int v = 0; v < WIDE; ++v) store(out + j + v * STEP, sum[v]);
+    }
+    for (; j < m; j += STEP) {
+        const ptrdiff_t lanes = m - j < STEP ? m - j : STEP;
+        VectorOf<T> sum[4] = {load_lanes(out + j, lanes)};
+        ptrdiff_t i = 0;
+        for (; i + 4 <= n; i += 4)
+            for (int v = 0; v < 4; ++v) sum[v] += load_lanes(g + (i + v) * ld + j, lanes);
+        for (; i < n; ++i) sum[0] += load_lanes(g + i * ld + j, lanes);
+        store_lanes(out + j, (sum[0] + sum[1]) + (sum[2] + sum[3]), lanes);
+    }
+}
+
 template<class T> SKNN_FN
 void add_rows(T* __restrict out, const T* __restrict g, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
-    ptrdiff_t i = 0;
-    for (; i + 4 <= n; i += 4, g += 4 * ld)
-        for (ptrdiff_t j = 0; j < m; ++j)
-            out[j] += (g[j] + g[ld + j]) + (g[2 * ld + j] + g[3 * ld + j]);
-    for (; i < n; ++i, g += ld)
-        for (ptrdiff_t j = 0; j < m; ++j) out[j] += g[j];
+    // Wide rows that are not in the first-level cache are read in order, as it is filled.
+    constexpr ptrdiff_t WIDE = 4;
+    const bool in_order = m > WIDE * Vector<T>::lanes && n * m * ptrdiff_t(sizeof(T)) > NEAR;
+    const ptrdiff_t step = in_order ? 4 : n;
+    for (ptrdiff_t i = 0; i < n; i += step, g += step * ld)
+        add_rows_at_once<WIDE>(out, g, n - i < step ? n - i : step, m, ld);
 }
 
 // out = sum_i g_i, or added to it   g (n, m), out (m,); sums of some rows are added up in double,
@@ -399,14 +423,20 @@ void vector_product(T* __restrict y, const T* __restrict x, const T* __restrict 
 
 // ---- gather -------------------------------------------------------------------------------
 
-// out_i = scale x_samples[i], cast  out (n, m), x (n_samples, m)
+// out_i = scale x_samples[i], cast  out (n, m), x (n_samples, m); fetches the rows x_next[i] of the
+// minibatch that follows, which lie anywhere, if they stay in the cache until then
 template<class From, class T> SKNN_LOOP
-void gather(T* __restrict out, const void* x, const int64_t* samples, ptrdiff_t n,
-            ptrdiff_t m, double scale) {
+void gather(T* __restrict out, const void* x, const int64_t* samples, ptrdiff_t n, ptrdiff_t m,
+            double scale, const int64_t* next, ptrdiff_t n_next) {
     const T factor = T(scale);
+    const ptrdiff_t row_bytes = m * ptrdiff_t(sizeof(From));
+    if (n * row_bytes > NEAR / 2) n_next = 0;
     for (ptrdiff_t i = 0; i < n; ++i, out += m) {
         const From* row = static_cast<const From*>(x) + samples[i] * m;
         for (ptrdiff_t j = 0; j < m; ++j) out[j] = T(row[j]) * factor;
+        if (i >= n_next) continue;
+        const char* line = static_cast<const char*>(x) + next[i] * row_bytes;
+        for (ptrdiff_t byte = 0; byte < row_bytes; byte += LINE) __builtin_prefetch(line + byte);
     }
 }
 

@@ -123,11 +123,13 @@ cdef void bind_rows(Job* job, Run* run, int64_t begin, int64_t n, floating* valu
     if floating is float:
         KERNELS.gather32[job.x_type](
             at(job.gathered, run.first_row * job.n_features, values), job.x,
-            job.order + begin, n, job.n_features, job.x_scale)
+            job.order + begin, n, job.n_features, job.x_scale,
+            job.order + begin + job.batch, min(n, job.n_rows - begin - job.batch))
     else:
         KERNELS.gather64[job.x_type](
             at(job.gathered, run.first_row * job.n_features, values), job.x,
-            job.order + begin, n, job.n_features, job.x_scale)
+            job.order + begin, n, job.n_features, job.x_scale,
+            job.order + begin + job.batch, min(n, job.n_rows - begin - job.batch))
 
 
 cdef double update_slice(Job* job, Run* run, const Segment* segment, const Update* update,
