@@ -5,6 +5,7 @@ python benchmarks/bench_perceptron.py
 Both run the same number of epochs (``tol=None``), in turns; README.md says how noise is handled.
 """
 
+import argparse
 import warnings
 from functools import partial
 
@@ -72,6 +73,7 @@ def cases():
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     cores = pin(1)
     limit_threads(1)

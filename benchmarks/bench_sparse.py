@@ -5,6 +5,7 @@ python benchmarks/bench_sparse.py
 20,000 rows of TF-IDF, 50,000 columns, 60 nonzeros a row, 100 hidden units, minibatches of 200.
 """
 
+import argparse
 import os
 import warnings
 from functools import partial
@@ -174,6 +175,7 @@ def memory(report):
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     report = Report("Sparse text", repeats=REPEATS)
     X, y = text()

@@ -38,8 +38,8 @@ DEVICES = {
     "single launches": {"fuses": False, "captures": False, "order": "down"},
     "beside is late": {"late": True, "order": "shuffled"},
 }
-CLOSE = {
-    np.float32: {"rtol": 3e-4, "atol": 1e-5},
+CLOSE = {  # rounding grows from epoch to epoch, and processors differ in it
+    np.float32: {"rtol": 1e-3, "atol": 1e-5},
     np.float64: {"rtol": 1e-9, "atol": 1e-12},
 }
 

@@ -175,7 +175,7 @@ cdef void predict_chunks(Prediction* p, int thread, floating* arena) noexcept no
             for i in range(run.n_rows):
                 numbers[i] = begin + i
             job.order = numbers - begin
-        bind_rows(&job, &run, begin, run.n_rows, values)
+        bind_rows(&job, &run, begin, run.n_rows, 0, values)
         walk_forward(&job, job.passes.first_op, job.passes.end_op, &run, values)
         result = values + p.output.offset * run.capacity + p.output.start
         if stride == m:

@@ -110,8 +110,12 @@ cdef inline int64_t first_of_slice(int64_t n, int thread, int n_threads) noexcep
     return min(n, (n * thread // n_threads + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
 
 
-cdef void bind_rows(Job* job, Run* run, int64_t begin, int64_t n, floating* values) noexcept nogil:
-    """Point the run at rows begin..begin + n of the order, as rows first_row.. of the arena."""
+cdef void bind_rows(Job* job, Run* run, int64_t begin, int64_t n, int64_t n_next,
+                    floating* values) noexcept nogil:
+    """Point the run at rows begin..begin + n of the order, as rows first_row.. of the arena.
+
+    n_next of them, a minibatch further on, come next.
+    """
     cdef int64_t shift = begin - run.first_row
     run.samples = job.order + shift if job.order != NULL else NULL
     if job.x == NULL:
@@ -124,12 +128,12 @@ cdef void bind_rows(Job* job, Run* run, int64_t begin, int64_t n, floating* valu
         KERNELS.gather32[job.x_type](
             at(job.gathered, run.first_row * job.n_features, values), job.x,
             job.order + begin, n, job.n_features, job.x_scale,
-            job.order + begin + job.batch, min(n, job.n_rows - begin - job.batch))
+            job.order + begin + job.batch, n_next)
     else:
         KERNELS.gather64[job.x_type](
             at(job.gathered, run.first_row * job.n_features, values), job.x,
             job.order + begin, n, job.n_features, job.x_scale,
-            job.order + begin + job.batch, min(n, job.n_rows - begin - job.batch))
+            job.order + begin + job.batch, n_next)
 
 
 cdef double update_slice(Job* job, Run* run, const Segment* segment, const Update* update,
@@ -305,7 +309,8 @@ cdef void train_steps(Job* job, int thread, floating* values) noexcept nogil:
         run.step = job.n_seen + begin
         run.first_row = first
         run.n_rows = n * (thread + 1) // job.n_threads - first
-        bind_rows(job, &run, begin + first, run.n_rows, values)
+        bind_rows(job, &run, begin + first, run.n_rows,
+                  min(run.n_rows, job.n_rows - begin - first - job.batch), values)
         for p in range(job.n_passes):
             walk_rows(job, &job.passes[p], &run, values)
             job.barrier.wait()
