@@ -13,6 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 
@@ -242,12 +243,21 @@ print(time.perf_counter() - start)
 
 
 def import_seconds(module, after, repeats=15):
-    """Return what importing `module` takes where `after` is imported already."""
+    """Return what importing `module` takes where `after` is imported already.
+
+    Bytecode is at hand, as where pip has installed a package: a first import leaves it.
+    """
     code = IMPORT_TIME.format(module=module, after=after)
-    seconds = sorted(float(_run(code)) for _ in range(repeats + 1))
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        _run(code, environment)
+        seconds = sorted(float(_run(code, environment)) for _ in range(repeats))
     return {"seconds": statistics.median(seconds), "best": seconds[0], "worst": seconds[-1]}
 
 
-def _run(code):
+def _run(code, environment=None):
     command = [sys.executable, "-P", "-W", "ignore", "-c", code]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env=environment
+    ).stdout
