@@ -38,8 +38,8 @@ DEVICES = {
     "single launches": {"fuses": False, "captures": False, "order": "down"},
     "beside is late": {"late": True, "order": "shuffled"},
 }
-CLOSE = {  # rounding grows from epoch to epoch, and processors differ in it
-    np.float32: {"rtol": 1e-3, "atol": 1e-5},
+CLOSE = {
+    np.float32: {"rtol": 3e-4, "atol": 1e-5},
     np.float64: {"rtol": 1e-9, "atol": 1e-12},
 }
 
@@ -87,9 +87,13 @@ def train(executor, case, dtype, rule, n=23, batch_size=6, n_epochs=3):
 def test_every_verb(case, dtype, device):
     executor, simulated = on_device(program_of(case), dtype, 6, **DEVICES[device])
     rule = STEADY if case.program.n_state else MAKE["adam"]
-    expected = train(make_executor(case, dtype, 6, 1), case, dtype, rule)
-    for found, wanted in zip(train(executor, case, dtype, rule), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, **CLOSE[dtype])
+    # Later epochs in float64: in float32 rounding may decide on which side of its kink a rectifier
+    # is, and it differs between processors.
+    n_epochs = 3 if dtype == np.float64 else 1
+    expected = train(make_executor(case, dtype, 6, 1), case, dtype, rule, n_epochs=n_epochs)
+    found = train(executor, case, dtype, rule, n_epochs=n_epochs)
+    for array, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(array, wanted, **CLOSE[dtype])
     parameters, order = case.parameters().astype(dtype), np.arange(23)
     X, y, weights = case.data(23)
     X, y = as_dtype(case, X, y, dtype)
