@@ -331,25 +331,28 @@ inline Loss softmax_loss() {
 
 // ---- dense --------------------------------------------------------------------------------
 
-// out = out + sum_i g_i             g (n, m), out (m,); sums of some columns stay in registers
-template<int WIDE, class T> SKNN_FN
+// Vectors of sums of columns that stay in registers.
+constexpr int SUMS = 4;
+
+// out = out + sum_i g_i             g (n, m), out (m,)
+template<class T> SKNN_FN
 void add_rows_at_once(T* __restrict out, const T* __restrict g, ptrdiff_t n, ptrdiff_t m,
                       ptrdiff_t ld) {
     constexpr int STEP = Vector<T>::lanes;
     ptrdiff_t j = 0;
-    for (; j + WIDE * STEP <= m; j += WIDE * STEP) {
-        VectorOf<T> sum[WIDE];
-        for (int v = 0; v < WIDE; ++v) sum[v] = load(out + j + v * STEP);
+    for (; j + SUMS * STEP <= m; j += SUMS * STEP) {
+        VectorOf<T> sum[SUMS];
+        for (int v = 0; v < SUMS; ++v) sum[v] = load(out + j + v * STEP);
         for (ptrdiff_t i = 0; i < n; ++i)
-            for (int v = 0; v < WIDE; ++v) sum[v] += load(g + i * ld + j + v * STEP);
-        for (int v = 0; v < WIDE; ++v) store(out + j + v * STEP, sum[v]);
+            for (int v = 0; v < SUMS; ++v) sum[v] += load(g + i * ld + j + v * STEP);
+        for (int v = 0; v < SUMS; ++v) store(out + j + v * STEP, sum[v]);
     }
     for (; j < m; j += STEP) {
         const ptrdiff_t lanes = m - j < STEP ? m - j : STEP;
-        VectorOf<T> sum[4] = {load_lanes(out + j, lanes)};
+        VectorOf<T> sum[SUMS] = {load_lanes(out + j, lanes)};
         ptrdiff_t i = 0;
-        for (; i + 4 <= n; i += 4)
-            for (int v = 0; v < 4; ++v) sum[v] += load_lanes(g + (i + v) * ld + j, lanes);
+        for (; i + SUMS <= n; i += SUMS)
+            for (int v = 0; v < SUMS; ++v) sum[v] += load_lanes(g + (i + v) * ld + j, lanes);
         for (; i < n; ++i) sum[0] += load_lanes(g + i * ld + j, lanes);
         store_lanes(out + j, (sum[0] + sum[1]) + (sum[2] + sum[3]), lanes);
     }
@@ -358,11 +361,10 @@ void add_rows_at_once(T* __restrict out, const T* __restrict g, ptrdiff_t n, ptr
 template<class T> SKNN_FN
 void add_rows(T* __restrict out, const T* __restrict g, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
     // Wide rows that are not in the first-level cache are read in order, as it is filled.
-    constexpr ptrdiff_t WIDE = 4;
-    const bool in_order = m > WIDE * Vector<T>::lanes && n * m * ptrdiff_t(sizeof(T)) > NEAR;
+    const bool in_order = m > SUMS * Vector<T>::lanes && n * m * ptrdiff_t(sizeof(T)) > NEAR;
     const ptrdiff_t step = in_order ? 4 : n;
     for (ptrdiff_t i = 0; i < n; i += step, g += step * ld)
-        add_rows_at_once<WIDE>(out, g, n - i < step ? n - i : step, m, ld);
+        add_rows_at_once(out, g, n - i < step ? n - i : step, m, ld);
 }
 
 // out = sum_i g_i, or added to it   g (n, m), out (m,); sums of some rows are added up in double,

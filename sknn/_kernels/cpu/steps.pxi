@@ -114,7 +114,7 @@ cdef void bind_rows(Job* job, Run* run, int64_t begin, int64_t n, int64_t n_next
                     floating* values) noexcept nogil:
     """Point the run at rows begin..begin + n of the order, as rows first_row.. of the arena.
 
-    n_next of them, a minibatch further on, come next.
+    Those that this thread takes of the next minibatch, n_next, are fetched ahead.
     """
     cdef int64_t shift = begin - run.first_row
     run.samples = job.order + shift if job.order != NULL else NULL
