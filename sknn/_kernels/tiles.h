@@ -48,17 +48,25 @@ template<class T> struct ProductEpilogue {
     // what a rectifier wrote, placed as c: where it is zero, so is c
     const T* gate = nullptr;
     bool is_empty() const { return !bias && !rectify && !gate; }
-    void advance(ptrdiff_t columns) {
-        if (bias) bias += columns;
-        if (gate) gate += columns;
-    }
+};
+
+// What the tiles of a product have in common. They read it from here, and get the rest in
+// registers: what is put on the stack waits for the results before it to leave for the cache, and
+// the next tile with it.
+template<class T> struct Tiles {
+    ptrdiff_t k, a_row, a_column, ldb;
+    ptrdiff_t step;             // from one panel of b to the next
+    ptrdiff_t ldc;
+    bool accumulate, rectify;
+    const T* gate = nullptr;
+    const T* gated = nullptr;   // the element of c that the gate begins with
 };
 
 // c = a b, or added to it           a (ROWS, k), b (k, columns), c (ROWS, columns): VECTORS whole
 // vectors of columns, and one of LAST_BYTES for the rest
 template<class T, int ROWS, int VECTORS, int LAST_BYTES> inline __attribute__((always_inline))
-void tile(ptrdiff_t k, Factor<T> a, const T* __restrict b, ptrdiff_t ldb, T* __restrict c,
-          ptrdiff_t ldc, ptrdiff_t columns, bool accumulate, const ProductEpilogue<T>& epilogue) {
+void tile(const Tiles<T>& s, const T* a, const T* __restrict b, T* __restrict c, const T* bias,
+          ptrdiff_t columns) {
     constexpr int LANES = Vector<T>::lanes, WHOLE = VECTORS * LANES;
     struct Row {
         typename Vector<T>::aligned whole[VECTORS + 1];     // one of no use, as there may be none
@@ -70,34 +78,35 @@ void tile(ptrdiff_t k, Factor<T> a, const T* __restrict b, ptrdiff_t ldb, T* __r
         for (int v = 0; v < VECTORS; ++v) f(row.whole[v], v * LANES, LANES);
         f(row.last, WHOLE, columns - WHOLE);
     };
-    if (epilogue.bias) {
+    if (bias) {
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i)
             each(sum[i], [&](auto& v, int j, ptrdiff_t n) __attribute__((always_inline)) {
-                v = load_lanes<sizeof v>(epilogue.bias + j, n);
+                v = load_lanes<sizeof v>(bias + j, n);
             });
     }
+    const ptrdiff_t k = s.k, ldb = s.ldb, ldc = s.ldc, row = s.a_row, column = s.a_column;
     T* out = c;
     if (k > 64)         // c may be far, and there is time to fetch it
         for (int i = 0; i < ROWS; ++i, next_row(out, ldc))
             for (int j = 0; j <= WHOLE; j += LANES) __builtin_prefetch(out + j, 1);
     // two pointers, since the distances of all rows from one would not fit the registers
     constexpr int HALF = (ROWS + 1) / 2;
-    const T *x = a.data, *y = a.data + HALF * a.row;
-    for (ptrdiff_t s = 0; s < k; ++s, x += a.column, y += a.column, b += ldb) {
+    const T *x = a, *y = a + HALF * row;
+    for (ptrdiff_t i = 0; i < k; ++i, x += column, y += column, b += ldb) {
         Row w;
         each(w, [&](auto& v, int j, ptrdiff_t n) __attribute__((always_inline)) {
             v = FREE_MASKS ? load_lanes<sizeof v>(b + j, n) : load<sizeof v>(b + j);
         });
 #pragma GCC unroll 16
-        for (int i = 0; i < ROWS; ++i) {
-            const T left = i < HALF ? x[i * a.row] : y[(i - HALF) * a.row];
+        for (int r = 0; r < ROWS; ++r) {
+            const T left = r < HALF ? x[r * row] : y[(r - HALF) * row];
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; ++v) sum[i].whole[v] += left * w.whole[v];
-            sum[i].last += left * w.last;
+            for (int v = 0; v < VECTORS; ++v) sum[r].whole[v] += left * w.whole[v];
+            sum[r].last += left * w.last;
         }
     }
-    if (accumulate) {
+    if (s.accumulate) {
         out = c;
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i, next_row(out, ldc))
@@ -105,15 +114,15 @@ void tile(ptrdiff_t k, Factor<T> a, const T* __restrict b, ptrdiff_t ldb, T* __r
                 v += load_lanes<sizeof v>(out + j, n);
             });
     }
-    if (epilogue.rectify) {
+    if (s.rectify) {
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i)
             each(sum[i], [&](auto& v, int, ptrdiff_t) __attribute__((always_inline)) {
                 v = rectify<T, sizeof v>(v);
             });
     }
-    if (epilogue.gate) {
-        const T* gate = epilogue.gate;
+    if (s.gate) {
+        const T* gate = s.gate + (c - s.gated);
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i, next_row(gate, ldc))
             each(sum[i], [&](auto& v, int j, ptrdiff_t n) __attribute__((always_inline)) {
@@ -129,29 +138,36 @@ void tile(ptrdiff_t k, Factor<T> a, const T* __restrict b, ptrdiff_t ldb, T* __r
         });
 }
 
-// The same for any number of columns, tile by tile: b is in panels, which begin `step` apart.
+// The same for any number of columns, tile by tile.
 template<class T, int ROWS> __attribute__((noinline))
-void strip(ptrdiff_t k, Factor<T> a, const T* b, ptrdiff_t ldb, ptrdiff_t step, T* c,
-           ptrdiff_t ldc, ptrdiff_t columns, bool accumulate, ProductEpilogue<T> epilogue) {
+void strip(const Tiles<T>& s, const T* a, const T* b, T* c, const T* bias, ptrdiff_t columns) {
     constexpr int LANES = Vector<T>::lanes, WHOLE = TILE_VECTORS - 1, WIDTH = TILE_VECTORS * LANES;
     constexpr int FEW = HALF_VECTORS ? LANES / 2 : 0, HALF = VECTOR_BYTES / 2;
-    for (; columns > WHOLE * LANES + FEW;
-         columns -= WIDTH, b += step, c += WIDTH, epilogue.advance(WIDTH))
-        tile<T, ROWS, WHOLE, VECTOR_BYTES>(k, a, b, ldb, c, ldc, columns < WIDTH ? columns : WIDTH,
-                                           accumulate, epilogue);
-    if (columns <= 0) return;
-    if constexpr (HALF_VECTORS) {
-        if (columns > LANES)
-            return tile<T, ROWS, 1, HALF>(k, a, b, ldb, c, ldc, columns, accumulate, epilogue);
-        if (columns <= FEW)
-            return tile<T, ROWS, 0, HALF>(k, a, b, ldb, c, ldc, columns, accumulate, epilogue);
+    const auto next = [&](ptrdiff_t width, ptrdiff_t step) {
+        columns -= width;
+        b += step;
+        c += width;
+        if (bias) bias += width;
+    };
+    // a few columns more than whole tiles are taken together with a vector
+    const ptrdiff_t most = s.step == WIDTH ? WIDTH + FEW : WIDTH;
+    for (; columns > most; next(WIDTH, s.step))
+        tile<T, ROWS, WHOLE, VECTOR_BYTES>(s, a, b, c, bias, WIDTH);
+    if (columns > WIDTH) {
+        tile<T, ROWS, 0, VECTOR_BYTES>(s, a, b, c, bias, LANES);
+        next(LANES, LANES);
     }
-    tile<T, ROWS, 0, VECTOR_BYTES>(k, a, b, ldb, c, ldc, columns, accumulate, epilogue);
+    if (columns > LANES + FEW)
+        return tile<T, ROWS, WHOLE, VECTOR_BYTES>(s, a, b, c, bias, columns);
+    if constexpr (HALF_VECTORS) {
+        if (columns > LANES) return tile<T, ROWS, 1, HALF>(s, a, b, c, bias, columns);
+        if (columns <= FEW) return tile<T, ROWS, 0, HALF>(s, a, b, c, bias, columns);
+    }
+    tile<T, ROWS, 0, VECTOR_BYTES>(s, a, b, c, bias, columns);
 }
 
 template<class T>
-using Strip = void (*)(ptrdiff_t, Factor<T>, const T*, ptrdiff_t, ptrdiff_t, T*, ptrdiff_t,
-                       ptrdiff_t, bool, ProductEpilogue<T>);
+using Strip = void (*)(const Tiles<T>&, const T*, const T*, T*, const T*, ptrdiff_t);
 
 template<class T, int... I> Strip<T> strip_of(ptrdiff_t rows, std::integer_sequence<int, I...>) {
     static constexpr Strip<T> STRIPS[] = {strip<T, I + 1>...};
@@ -167,15 +183,15 @@ template<class T> Strip<T> choose_strip(ptrdiff_t rows) {
 // are zeros: what the scratch held there may be subnormal numbers, whose products take a hundred
 // cycles.
 template<class T> __attribute__((noinline))
-void pack(T* __restrict out, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
-    constexpr ptrdiff_t LANES = Vector<T>::lanes, WIDTH = TILE_VECTORS * LANES, ROWS = 8;
+void pack(T* __restrict out, ptrdiff_t width, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
+    constexpr ptrdiff_t LANES = Vector<T>::lanes, ROWS = 8;
     for (ptrdiff_t begin = 0; begin < k; begin += ROWS) {       // so that reads go along rows
         ptrdiff_t end = begin + ROWS < k ? begin + ROWS : k;
         for (ptrdiff_t j = 0; j < m; j += LANES) {
             ptrdiff_t n = m - j < LANES ? m - j : LANES;
-            T* to = out + j / WIDTH * WIDTH * k + j % WIDTH;
+            T* to = out + j / width * width * k + j % width;
             for (ptrdiff_t s = begin; s < end; ++s)
-                store(to + s * WIDTH, load_lanes(b.at(s, j), n));
+                store(to + s * width, load_lanes(b.at(s, j), n));
         }
     }
 }
@@ -194,11 +210,11 @@ void pack_columns(T* __restrict out, ptrdiff_t step, Factor<T> b, ptrdiff_t k, p
 
 // Panels as `pack` makes them, of a factor whose columns lie in one piece.
 template<class T>
-void pack_transposed(T* __restrict out, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
-    constexpr ptrdiff_t LANES = Vector<T>::lanes, WIDTH = TILE_VECTORS * LANES;
+void pack_transposed(T* __restrict out, ptrdiff_t width, Factor<T> b, ptrdiff_t k, ptrdiff_t m) {
+    constexpr ptrdiff_t LANES = Vector<T>::lanes;
     for (ptrdiff_t j = 0; j < m; j += LANES) {
-        T* to = out + j / WIDTH * WIDTH * k + j % WIDTH;
-        pack_columns(to, WIDTH, b, k, j, m - j < LANES ? m - j : LANES);
+        T* to = out + j / width * width * k + j % width;
+        pack_columns(to, width, b, k, j, m - j < LANES ? m - j : LANES);
     }
 }
 
@@ -236,29 +252,34 @@ void direct_product(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, pt
         for (ptrdiff_t part = 0; part < parts; ++part) {
             const ptrdiff_t begin = k * part / parts, depth = k * (part + 1) / parts - begin;
             const Factor<T> rest{b.at(begin, first + whole), b.row, b.column};
-            if (b.column != 1) pack_transposed(packed, rest, depth, columns);
-            else if (whole < columns) pack(packed, rest, depth, columns - whole);
+            // a factor of one panel's size is one
+            const ptrdiff_t row = (columns - whole + LANES - 1) / LANES * LANES;
+            const bool is_small = depth * row <= DEPTH * WIDTH;
+            const ptrdiff_t width = is_small ? row : WIDTH;
+            if (b.column != 1) pack_transposed(packed, width, rest, depth, columns);
+            else if (whole < columns) pack(packed, width, rest, depth, columns - whole);
             const bool is_last = part + 1 == parts;
+            Tiles<T> in_place{depth, a.row, a.column, b.row, WIDTH, ldc, accumulate || part > 0,
+                              is_last && epilogue.rectify, is_last ? epilogue.gate : nullptr, c};
+            Tiles<T> in_panels = in_place;
+            in_panels.ldb = width;
+            in_panels.step = is_small ? WIDTH : WIDTH * depth;
+            const T* bias = part == 0 && epilogue.bias ? epilogue.bias + first : nullptr;
             for (ptrdiff_t i = 0, rows, block = 0; block < blocks; i += rows, ++block) {
                 rows = n / blocks + (block < n % blocks);
                 const Strip<T> strip = choose_strip<T>(rows);
-                Factor<T> block_a{a.at(i, begin), a.row, a.column};
+                const T* block_a = a.at(i, begin);
                 if (!a_in_place) {
-                    pack_left(left, block_a, rows, depth);
-                    block_a = {left, 1, rows};
+                    pack_left(left, Factor<T>{block_a, a.row, a.column}, rows, depth);
+                    block_a = left;
+                    in_place.a_row = in_panels.a_row = 1;
+                    in_place.a_column = in_panels.a_column = rows;
                 }
                 T* out = c + i * ldc + first;
-                ProductEpilogue<T> here;
-                if (part == 0 && epilogue.bias) here.bias = epilogue.bias + first;
-                if (is_last && epilogue.gate) here.gate = epilogue.gate + (out - c);
-                here.rectify = is_last && epilogue.rectify;
-                if (whole > 0)
-                    strip(depth, block_a, b.at(begin, first), b.row, WIDTH, out, ldc, whole,
-                          accumulate || part > 0, here);
-                here.advance(whole);
+                if (whole > 0) strip(in_place, block_a, b.at(begin, first), out, bias, whole);
                 if (whole < columns)
-                    strip(depth, block_a, packed, WIDTH, WIDTH * depth, out + whole, ldc,
-                          columns - whole, accumulate || part > 0, here);
+                    strip(in_panels, block_a, packed, out + whole, bias ? bias + whole : nullptr,
+                          columns - whole);
             }
         }
     }

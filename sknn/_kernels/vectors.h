@@ -137,30 +137,50 @@ inline VectorOf<T, BYTES> rectify(VectorOf<T, BYTES> v) {
     return largest<T, BYTES>(VectorOf<T, BYTES>{}, v);
 }
 
-// Every second part of a, each `half` elements long, changes places with the part of b before it.
-template<class T> inline __attribute__((always_inline))
-void swap_parts(VectorOf<T>& a, VectorOf<T>& b, int half) {
+// Elements of 16 bytes, within which a processor moves them in less time than across.
+template<class T> constexpr int BLOCK = 16 / sizeof(T);
+
+// a = the elements first(0), first(1), ... of a and b after it, b = those `next` places later
+template<class T, class F> inline __attribute__((always_inline))
+void rearrange(VectorOf<T>& a, VectorOf<T>& b, F first, int next) {
     constexpr int LANES = Vector<T>::lanes;
     const VectorOf<T> before = a;
 #if defined(__clang__)      // whose shuffle takes constants alone, but which makes one of this
     const VectorOf<T> other = b;
+    const auto at = [=](int j) __attribute__((always_inline)) {
+        return j < LANES ? before[j] : other[j - LANES];
+    };
 #pragma unroll
     for (int j = 0; j < LANES; ++j) {
-        a[j] = j & half ? other[j - half] : before[j];
-        b[j] = j & half ? other[j] : before[j + half];
+        a[j] = at(first(j));
+        b[j] = at(first(j) + next);
     }
 #else
     typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Index;
     typedef Index Indices __attribute__((vector_size(VECTOR_BYTES)));
-    [[maybe_unused]] Indices first{}, second{};
+    [[maybe_unused]] Indices low{}, high{};
 #pragma GCC unroll 16
     for (int j = 0; j < LANES; ++j) {
-        first[j] = j & half ? LANES + j - half : j;
-        second[j] = j & half ? LANES + j : j + half;
+        low[j] = first(j);
+        high[j] = first(j) + next;
     }
-    a = __builtin_shuffle(before, b, first);
-    b = __builtin_shuffle(before, b, second);
+    a = __builtin_shuffle(before, b, low);
+    b = __builtin_shuffle(before, b, high);
 #endif
+}
+// Of each block, elements of a and b in turn: those of the first halves, and of the second ones.
+template<class T> inline __attribute__((always_inline))
+void interleave(VectorOf<T>& a, VectorOf<T>& b) {
+    rearrange<T>(a, b, [](int j) __attribute__((always_inline)) {
+        return j / BLOCK<T> * BLOCK<T> + j % BLOCK<T> / 2 + j % 2 * Vector<T>::lanes;
+    }, BLOCK<T> / 2);
+}
+// The blocks at even places, and those at odd ones.
+template<class T> inline __attribute__((always_inline))
+void part_blocks(VectorOf<T>& a, VectorOf<T>& b) {
+    rearrange<T>(a, b, [](int j) __attribute__((always_inline)) {
+        return 2 * (j / BLOCK<T> * BLOCK<T>) + j % BLOCK<T>;
+    }, BLOCK<T>);
 }
 
 // out = in', or added to it         in (n, m) of at most LANES rows and columns, in registers
@@ -168,31 +188,53 @@ template<class T> __attribute__((noinline))
 void transpose(T* __restrict out, ptrdiff_t ldo, const T* in, ptrdiff_t ldi,
                ptrdiff_t n, ptrdiff_t m, bool accumulate) {
     constexpr int LANES = Vector<T>::lanes;
-    const ptrdiff_t last = (n - 1) * ldi;
+    const T* last = in + (n - 1) * ldi;
     VectorOf<T> row[LANES];
 #pragma GCC unroll 16
-    for (int i = 0; i < LANES; ++i)     // beyond the last row, that again
-        row[i] = load_lanes(in + (i * ldi < last ? i * ldi : last), m);
-#pragma GCC unroll 4
-    for (int half = 1; half < LANES; half *= 2)
+    for (int i = 0; i < LANES; ++i) {
+        row[i] = load_lanes(in, m);
+        in += in == last ? 0 : ldi;     // beyond the last row, that again
+        asm("" : "+r"(in));
+    }
+#pragma GCC unroll 2
+    for (int half = BLOCK<T> / 2; half > 0; half /= 2)
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i)
-            if (!(i & half)) swap_parts<T>(row[i], row[i + half], half);
+            if (!(i & half)) interleave<T>(row[i], row[i + half]);
+#pragma GCC unroll 2
+    for (int half = BLOCK<T>; half < LANES; half *= 2)
 #pragma GCC unroll 16
-    for (int i = 0; i < LANES; ++i)
-        if (i < m) {
-            T* to = out + i * ldo;
-            store_lanes(to, accumulate ? load_lanes(to, n) + row[i] : row[i], n);
+        for (int i = 0; i < LANES; ++i)
+            if (!(i & half)) part_blocks<T>(row[i], row[i + half]);
+    const auto put = [&](bool added) __attribute__((always_inline)) {
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; ++i) {
+            if (i >= m) return;
+            store_lanes(out, added ? load_lanes(out, n) + row[i] : row[i], n);
+            out += ldo;
+            asm("" : "+r"(out));
         }
+    };
+    if (accumulate) put(true);
+    else put(false);
 }
 
-// Of LANES vectors, f(..., f(v[0], v[1])) of each: halves first, then quarters, ...
+// Of LANES vectors, f(..., f(v[0], v[1])) of each, by pairs.
 template<class T, class F> inline VectorOf<T> reduce_each(VectorOf<T>* v, F f) {
-#pragma GCC unroll 4
-    for (int half = Vector<T>::lanes / 2; half > 0; half /= 2)
+    constexpr int LANES = Vector<T>::lanes;
+#pragma GCC unroll 2
+    for (int half = BLOCK<T> / 2; half > 0; half /= 2)
 #pragma GCC unroll 16
-        for (int i = 0; i < half; ++i) {
-            swap_parts<T>(v[i], v[i + half], half);
+        for (int i = 0; i < LANES; ++i)
+            if (i % BLOCK<T> < half) {
+                interleave<T>(v[i], v[i + half]);
+                v[i] = f(v[i], v[i + half]);
+            }
+#pragma GCC unroll 2
+    for (int half = BLOCK<T>; half < LANES; half *= 2)
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i += 2 * half) {
+            part_blocks<T>(v[i], v[i + half]);
             v[i] = f(v[i], v[i + half]);
         }
     return v[0];

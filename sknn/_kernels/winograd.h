@@ -252,11 +252,10 @@ void multiply_panels(T* c, Factor<T> a, const T* b, ptrdiff_t b_row, ptrdiff_t n
         const ptrdiff_t columns = m - j < WIDTH ? m - j : WIDTH;
         const T* panel = b_row ? b + j : b + j * k;
         const ptrdiff_t row = b_row ? b_row : panel_width<T>(j, m);
-        for (ptrdiff_t block = 0, i = 0; block < blocks.n; i += blocks.size(block++)) {
-            const ptrdiff_t rows = blocks.size(block);
-            choose_strip<T>(rows)(k, Factor<T>{a.at(i, 0), a.row, a.column}, panel, row, 0,
-                                  c + i * m + j, m, columns, accumulate, {});
-        }
+        const Tiles<T> tiles{k, a.row, a.column, row, 0, m, accumulate, false};
+        for (ptrdiff_t block = 0, i = 0; block < blocks.n; i += blocks.size(block++))
+            choose_strip<T>(blocks.size(block))(tiles, a.at(i, 0), panel, c + i * m + j, nullptr,
+                                                columns);
     }
 }
 
