@@ -25,10 +25,11 @@ struct LogCosh {
 RMS_PROP = """
 template<class T> struct RmsProp {
     static constexpr int n_slots = 1;
-    T learning_rate, decay, epsilon;
-    SKNN_FN void operator()(T& p, T g, T& square) const {
-        square = decay * square + (T(1) - decay) * (g * g);
-        p -= learning_rate * g / (root(square) + epsilon);
+    T learning_rate, decay, epsilon, scale;
+    template<class V> SKNN_FN void operator()(V& p, V g, V& square) const {
+        const V mean = scale * g;
+        square = decay * square + (T(1) - decay) * (mean * mean);
+        p -= quotient(learning_rate * mean, root(square) + epsilon);
     }
 };
 """
@@ -39,8 +40,8 @@ cdef double rms_prop_update(const Update* u, floating* p, const floating* g, flo
     step.learning_rate = <floating>u.learning_rate
     step.decay = <floating>u.coefficients[0]
     step.epsilon = <floating>u.coefficients[1]
-    return update(step, p, g, slots[0], slots[1], <floating>u.decay,
-                  <floating>(1 / u.weight_sum), n)
+    step.scale = <floating>(1 / u.weight_sum)
+    return update(step, p, g, slots[0], slots[1], <floating>u.decay, n)
 
 TABLE.update32[<int>RMS_PROP] = rms_prop_update[float]
 TABLE.update64[<int>RMS_PROP] = rms_prop_update[double]
@@ -134,7 +135,7 @@ def add_everything(root):
     append(loss, "add(LOG_COSH, elementwise_loss[LogCosh]())\n")
     optimizer = kernels / "cpu" / "optimizer.pxi"
     declaration = (
-        '    cppclass RmsPropStep "sknn::RmsProp" [T]:\n        T learning_rate, decay, epsilon'
+        '    cppclass RmsPropStep "sknn::RmsProp" [T]:\n        T learning_rate, decay, epsilon, scale'
     )
     after(optimizer, "one_minus_beta_2, epsilon", declaration)
     append(optimizer, RMS_PROP_UPDATE)

@@ -49,6 +49,8 @@ template<> struct Limits<double> {
 #endif
 SKNN_FN float root(float x) { return SKNN_C(sqrtf)(x); }
 SKNN_FN double root(double x) { return SKNN_C(sqrt)(x); }
+SKNN_FN float quotient(float a, float b) { return a / b; }
+SKNN_FN double quotient(double a, double b) { return a / b; }
 SKNN_FN float magnitude(float x) { return SKNN_C(fabsf)(x); }
 SKNN_FN double magnitude(double x) { return SKNN_C(fabs)(x); }
 SKNN_FN float with_sign(float x, float s) { return SKNN_C(copysignf)(x, s); }
@@ -263,35 +265,38 @@ template<class T> SKNN_FN T log_loss(T p) {
     return -log(clip(p, Limits<T>::epsilon, T(1) - Limits<T>::epsilon));
 }
 
-// ---- optimizers: one step of one parameter ------------------------------------------------
+// ---- optimizers: one step of a parameter, or of a vector V of them. The gradient g is a sum over
+// rows, and `scale` in the coefficients what makes their mean of it -------------------------
 
 template<class T> struct PlainSgd {
     static constexpr int n_slots = 0;
-    T learning_rate;
-    SKNN_FN void operator()(T& p, T g) const { p -= learning_rate * g; }
+    T scaled_rate;
+    template<class V> SKNN_FN void operator()(V& p, V g) const { p -= scaled_rate * g; }
 };
 
 // Sutskever et al., On the importance of initialization and momentum in deep learning, 2013
-// the parameter moves by velocity_part velocity - gradient_part gradient: (1, 0) with plain
-// momentum, (momentum, learning rate) with Nesterov's
+// the parameter moves by velocity_part velocity - gradient_part g: (1, 0) with plain momentum,
+// (momentum, scaled_rate) with Nesterov's
 template<class T> struct Sgd {
     static constexpr int n_slots = 1;
-    T learning_rate, momentum, velocity_part, gradient_part;
-    SKNN_FN void operator()(T& p, T g, T& velocity) const {
-        velocity = momentum * velocity - learning_rate * g;
+    T scaled_rate, momentum, velocity_part, gradient_part;
+    template<class V> SKNN_FN void operator()(V& p, V g, V& velocity) const {
+        velocity = momentum * velocity - scaled_rate * g;
         p += velocity_part * velocity - gradient_part * g;
     }
 };
 
 // Kingma and Ba, Adam: a method for stochastic optimization, 2014; the learning rate holds
-// the correction of both moments' bias
+// the correction of both moments' bias, mean_part is (1 - beta_1) scale, and root_part the root of
+// 1 - beta_2, times scale
 template<class T> struct Adam {
     static constexpr int n_slots = 2;
-    T learning_rate, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon;
-    SKNN_FN void operator()(T& p, T g, T& mean, T& square) const {
-        mean = beta_1 * mean + one_minus_beta_1 * g;
-        square = beta_2 * square + one_minus_beta_2 * (g * g);
-        p -= learning_rate * mean / (root(square) + epsilon);
+    T learning_rate, beta_1, mean_part, beta_2, root_part, epsilon;
+    template<class V> SKNN_FN void operator()(V& p, V g, V& mean, V& square) const {
+        const V part = root_part * g;
+        mean = beta_1 * mean + mean_part * g;
+        square = beta_2 * square + part * part;
+        p -= quotient(learning_rate * mean, root(square) + epsilon);
     }
 };
 

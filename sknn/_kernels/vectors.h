@@ -131,6 +131,34 @@ inline VectorOf<T, BYTES> largest(VectorOf<T, BYTES> a, VectorOf<T, BYTES> b) {
     return a > b ? a : b;
 #endif
 }
+template<class T> inline VectorOf<T> root_of(VectorOf<T> x) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return (VectorOf<T>)_mm512_sqrt_ps((__m512)x);
+    else return (VectorOf<T>)_mm512_sqrt_pd((__m512d)x);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return (VectorOf<T>)_mm256_sqrt_ps((__m256)x);
+    else return (VectorOf<T>)_mm256_sqrt_pd((__m256d)x);
+#else
+    for (int k = 0; k < Vector<T>::lanes; ++k)
+        x[k] = sizeof(T) == 4 ? T(__builtin_sqrtf(float(x[k]))) : T(__builtin_sqrt(x[k]));
+    return x;
+#endif
+}
+inline VectorOf<float> root(VectorOf<float> x) { return root_of<float>(x); }
+inline VectorOf<double> root(VectorOf<double> x) { return root_of<double>(x); }
+// a / b, for b that is not negative
+inline VectorOf<float> quotient(VectorOf<float> a, VectorOf<float> b) {
+#if defined(__AVX512F__)
+    // An estimate and a step of Newton's method, less than two units in the last place away: a
+    // division takes so long that the multipliers would wait. Of infinity the step makes nothing.
+    const __m512 x = _mm512_min_ps(_mm512_set1_ps(3.4028235e38f), (__m512)b);
+    const VectorOf<float> y = (VectorOf<float>)_mm512_rcp14_ps(x);
+    return a * (y + y * (1.0f - (VectorOf<float>)x * y));
+#else
+    return a / b;
+#endif
+}
+inline VectorOf<double> quotient(VectorOf<double> a, VectorOf<double> b) { return a / b; }
 // NaN stays
 template<class T, int BYTES = VECTOR_BYTES>
 inline VectorOf<T, BYTES> rectify(VectorOf<T, BYTES> v) {
@@ -200,12 +228,12 @@ void transpose(T* __restrict out, ptrdiff_t ldo, const T* in, ptrdiff_t ldi,
     for (int half = BLOCK<T> / 2; half > 0; half /= 2)
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i)
-            if (!(i & half)) interleave<T>(row[i], row[i + half]);
+            if (!(i & half)) interleave<T>(row[i], row[i | half]);
 #pragma GCC unroll 2
     for (int half = BLOCK<T>; half < LANES; half *= 2)
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i)
-            if (!(i & half)) part_blocks<T>(row[i], row[i + half]);
+            if (!(i & half)) part_blocks<T>(row[i], row[i | half]);
     const auto put = [&](bool added) __attribute__((always_inline)) {
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i) {

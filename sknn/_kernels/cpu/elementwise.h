@@ -5,8 +5,8 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include "tiles.h"      // and vectors, before the formulas, which take them too
 #include "formulas.h"
-#include "tiles.h"
 
 #define SKNN_LOOP __attribute__((noinline))
 
@@ -460,31 +460,41 @@ bool within(const T* x, ptrdiff_t n, T limit) {
 
 // ---- optimizers ---------------------------------------------------------------------------
 
+// Steps of n parameters, at most a vector, with the gradient g + decay p; adds to the sums of their
+// squares.
 template<class Step, class T> SKNN_FN
-void step_one(const Step& step, T* __restrict p, const T* __restrict g, T* __restrict slot0,
-              T* __restrict slot1, T decay, T scale, ptrdiff_t i) {
-    T gradient = (g[i] + decay * p[i]) * scale;
-    if constexpr (Step::n_slots == 0) step(p[i], gradient);
-    else if constexpr (Step::n_slots == 1) step(p[i], gradient, slot0[i]);
-    else step(p[i], gradient, slot0[i], slot1[i]);
+void step_vector(const Step& step, T* __restrict p, const T* __restrict g, T* __restrict slot0,
+                 T* __restrict slot1, T decay, ptrdiff_t n, VectorOf<T>& squares) {
+    VectorOf<T> value = load_lanes(p, n), first{}, second{};
+    if constexpr (Step::n_slots > 0) first = load_lanes(slot0, n);
+    if constexpr (Step::n_slots > 1) second = load_lanes(slot1, n);
+    squares += value * value;
+    const VectorOf<T> gradient = load_lanes(g, n) + decay * value;
+    if constexpr (Step::n_slots == 0) step(value, gradient);
+    else if constexpr (Step::n_slots == 1) step(value, gradient, first);
+    else step(value, gradient, first, second);
+    store_lanes(p, value, n);
+    if constexpr (Step::n_slots > 0) store_lanes(slot0, first, n);
+    if constexpr (Step::n_slots > 1) store_lanes(slot1, second, n);
 }
 
-// One step of all parameters of a slice, with the gradient (g + decay p) scale.
-// Returns the sum of the squared parameters before the step, for the penalty in the loss.
+// One step of all parameters of a slice. Returns the sum of the squared parameters before the step,
+// for the penalty in the loss.
 template<class Step, class T> SKNN_LOOP
 double update(const Step step, T* __restrict p, const T* __restrict g, T* __restrict slot0,
-              T* __restrict slot1, T decay, T scale, ptrdiff_t n) {
+              T* __restrict slot1, T decay, ptrdiff_t n) {
+    constexpr ptrdiff_t STEP = Vector<T>::lanes;
     constexpr ptrdiff_t BLOCK = 4096;     // a float32 sum stays accurate over a block
     double total = 0;
     for (ptrdiff_t begin = 0; begin < n; begin += BLOCK) {
         const ptrdiff_t end = begin + BLOCK < n ? begin + BLOCK : n;
-        T squares = 0;
-        #pragma omp simd reduction(+:squares)
-        for (ptrdiff_t i = begin; i < end; ++i) {
-            squares += p[i] * p[i];
-            step_one(step, p, g, slot0, slot1, decay, scale, i);
-        }
-        total += squares;
+        VectorOf<T> squares{};
+        ptrdiff_t i = begin;
+        for (; i + STEP <= end; i += STEP)
+            step_vector(step, p + i, g + i, slot0 + i, slot1 + i, decay, STEP, squares);
+        if (i < end)
+            step_vector(step, p + i, g + i, slot0 + i, slot1 + i, decay, end - i, squares);
+        for (int k = 0; k < STEP; ++k) total += squares[k];
     }
     return total;
 }

@@ -105,9 +105,15 @@ cdef inline floating* at(void* vector, int64_t offset, floating* values) noexcep
     return <floating*>vector + offset
 
 
+cdef inline int64_t first_of_share(int64_t n, int thread, int n_threads) noexcept nogil:
+    """Where a thread's share of n begins; a division for nothing would be felt in a short step."""
+    return n * thread if n_threads == 1 else n * thread // n_threads
+
+
 cdef inline int64_t first_of_slice(int64_t n, int thread, int n_threads) noexcept nogil:
-    """Where a thread's share of n elements begins: on a cache line, or at the end."""
-    return min(n, (n * thread // n_threads + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
+    """The same for elements: on a cache line, or at the end."""
+    cdef int64_t first = first_of_share(n, thread, n_threads)
+    return min(n, (first + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
 
 
 cdef void bind_rows(Job* job, Run* run, int64_t begin, int64_t n, int64_t n_next,
@@ -225,8 +231,8 @@ cdef inline int64_t rows_of_slice(const Job* job, const Segment* segment) noexce
 cdef double update_from_rows(Job* job, Run* run, const Segment* segment, int thread,
                              const Update* update, floating* values) noexcept nogil:
     """The gradient of this thread's slices over the whole minibatch, and their update."""
-    cdef int64_t begin = segment.rows * thread // job.n_threads
-    cdef int64_t end = segment.rows * (thread + 1) // job.n_threads
+    cdef int64_t begin = first_of_share(segment.rows, thread, job.n_threads)
+    cdef int64_t end = first_of_share(segment.rows, thread + 1, job.n_threads)
     cdef int64_t step = rows_of_slice(job, segment)
     cdef int64_t n, first
     cdef floating* gradient = slice_gradient(job, thread, values)
@@ -304,11 +310,11 @@ cdef void train_steps(Job* job, int thread, floating* values) noexcept nogil:
     run.scales = job.scales + thread * job.n_segments if job.scaled else NULL
     while True:
         n = job.batch if job.n_rows - begin >= job.batch else job.n_rows - begin
-        first = n * thread // job.n_threads
+        first = first_of_share(n, thread, job.n_threads)
         run.n_batch_rows = n
         run.step = job.n_seen + begin
         run.first_row = first
-        run.n_rows = n * (thread + 1) // job.n_threads - first
+        run.n_rows = first_of_share(n, thread + 1, job.n_threads) - first
         bind_rows(job, &run, begin + first, run.n_rows,
                   min(run.n_rows, job.n_rows - begin - first - job.batch), values)
         for p in range(job.n_passes):

@@ -71,6 +71,7 @@ class alignas(64) Barrier {
     explicit Barrier(int n_threads) : n(n_threads) {}
 
     void wait() {
+        if (n == 1) return;     // counting would wait for everything before it
         unsigned count = arrived.fetch_add(1, std::memory_order_acq_rel) + 1;
         const unsigned all = (count + n - 1) / n * n;
         if (count == all) {

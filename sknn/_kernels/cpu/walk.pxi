@@ -81,7 +81,9 @@ cdef inline bint take_chunk(Run* run, const Run* whole, int64_t at_most, int64_t
 
     There is one even if there are no rows.
     """
-    cdef int64_t n = max(<int64_t>1, (whole.n_rows + at_most - 1) // at_most)
+    if whole.n_rows <= at_most:     # as it is
+        return k == 0
+    cdef int64_t n = (whole.n_rows + at_most - 1) // at_most
     if k >= n:
         return False
     run.continued = k > 0

@@ -11,27 +11,29 @@ struct Range {
 };
 
 // What a rule of formulas.h takes out of the coefficients, which optimizers.py explains.
-template<class T> SKNN_DEVICE void prepare(PlainSgd<T>& rule, T rate, double, double, double) {
-    rule.learning_rate = rate;
+template<class T>
+SKNN_DEVICE void prepare(PlainSgd<T>& rule, T rate, T scale, double, double, double) {
+    rule.scaled_rate = rate * scale;
 }
 template<class T>
-SKNN_DEVICE void prepare(Sgd<T>& rule, T rate, double momentum, double nesterov, double) {
-    rule.learning_rate = rate;
+SKNN_DEVICE void prepare(Sgd<T>& rule, T rate, T scale, double momentum, double nesterov, double) {
+    rule.scaled_rate = rate * scale;
     rule.momentum = T(momentum);
     rule.velocity_part = nesterov != 0 ? T(momentum) : T(1);
-    rule.gradient_part = nesterov != 0 ? rate : T(0);
+    rule.gradient_part = nesterov != 0 ? rule.scaled_rate : T(0);
 }
 template<class T>
-SKNN_DEVICE void prepare(Adam<T>& rule, T rate, double beta_1, double beta_2, double epsilon) {
+SKNN_DEVICE void prepare(Adam<T>& rule, T rate, T scale, double beta_1, double beta_2,
+                         double epsilon) {
     rule.learning_rate = rate;
     rule.beta_1 = T(beta_1);
-    rule.one_minus_beta_1 = T(1 - beta_1);
+    rule.mean_part = T(1 - beta_1) * scale;
     rule.beta_2 = T(beta_2);
-    rule.one_minus_beta_2 = T(1 - beta_2);
+    rule.root_part = root(T(1 - beta_2)) * scale;
     rule.epsilon = T(epsilon);
 }
 
-// One step with the gradient (g + decay p) scale; p, g (n,), slots (n_slots, n), n a multiple of
+// One step with the gradient g + decay p, times scale; p, g (n,), slots (n_slots, n), n a multiple of
 // 4. Each block writes the sum of its squared parameters before the step, times their decay. A
 // thread takes four neighbours, which are in one range, and has all that it reads under way before
 // it needs any of it.
@@ -54,14 +56,13 @@ void update(T* __restrict__ p, const T* __restrict__ g, T* __restrict__ slots,
         numbers[threadIdx.x] = (threadIdx.x ? scales : rates)[progress->first_step + step];
     while (i >= range.end) range = *++ranges;
     __syncthreads();
-    const T scale = T(numbers[1]);
     Rule rule;
-    prepare(rule, T(numbers[0]), c0, c1, c2);
+    prepare(rule, T(numbers[0]), T(numbers[1]), c0, c1, c2);
     double squares = 0;
     #pragma unroll
     for (int k = 0; k < 4; ++k) {
         T& v = value[k];
-        const T gradient = (slope[k] + T(range.decay) * v) * scale;
+        const T gradient = slope[k] + T(range.decay) * v;
         squares += double(v) * v;
         if constexpr (SLOTS == 0) rule(v, gradient);
         else if constexpr (SLOTS == 1) rule(v, gradient, slot[0][k]);
