@@ -113,24 +113,19 @@ SKNN_FN double expm1_near_0(double r) {
     return p * r * r + r;
 }
 
-// exp(x - n log(2)) - 1
-template<class T> SKNN_FN T expm1_of_rest(T x, T n) {
-    return expm1_near_0((x - n * Log2<T>::high) - n * Log2<T>::low);
-}
-
 // 2^n of the bits of n + rounding; 0 where it is no normal number
 template<class T> SKNN_FN T power_of_2(typename Limits<T>::Int bits) {
     using L = Limits<T>;
     return __builtin_bit_cast(T, (bits + L::bias) << L::mantissa);
 }
 
-// exp(x) of x <= 0, where nothing overflows
+// exp(x) of x from log_of_0 to 0, where nothing overflows. x is a difference, which rounding left
+// with as many digits as the rest of a division by log(2) that is not kept in two parts.
+template<class T> constexpr T log_of_0 = ExpConstants<T>::lowest - T(1);    // 2^n is 0
 template<class T> SKNN_FN T exp_below_0(T x) {
     using E = ExpConstants<T>;
-    constexpr T lowest = E::lowest - T(1);      // 2^n is 0
-    x = lowest > x ? lowest : x;
     T shifted = x * E::per_log2 + E::rounding, n = shifted - E::rounding;
-    T p = expm1_of_rest(x, n);
+    T p = expm1_near_0(x - n * Log2<T>::value);
     T scale = power_of_2<T>(__builtin_bit_cast(typename Limits<T>::Int, shifted));
     return scale * p + scale;
 }
@@ -145,7 +140,7 @@ template<class T> SKNN_FN T exp(T x) {
     Int bits = __builtin_bit_cast(Int, x * E::per_log2 + E::rounding);
     bits = bits > highest ? highest : bits;     // r takes the rest, and makes it infinite
     T n = __builtin_bit_cast(T, bits) - E::rounding;
-    T p = expm1_of_rest(x, n);
+    T p = expm1_near_0((x - n * Log2<T>::high) - n * Log2<T>::low);
     return (T(1) + p) * T(2) * power_of_2<T>(bits - 1);
 }
 

@@ -189,33 +189,41 @@ void loss_gradient(T* __restrict g, const T* __restrict p, const void* y,
     }
 }
 
+// exp(x), x <= 0; in vectors the bound is a maximum, which takes no multiplier's place
+template<class T> SKNN_FN VectorOf<T> exps_below_0(VectorOf<T> x) {
+    alignas(64) T v[Vector<T>::lanes];
+    store(v, largest<T>(VectorOf<T>{} + log_of_0<T>, x));
+    #pragma omp simd
+    for (int k = 0; k < Vector<T>::lanes; ++k) v[k] = exp_below_0(v[k]);
+    return load(v);
+}
+
 // p = softmax(p), where rows are short: as many of them as a vector has elements, each in a lane,
 // and some such blocks together, since each step of one waits for the one before
 template<class T> SKNN_LOOP
 void softmax_narrow(T* p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
     constexpr int ROWS = Vector<T>::lanes, BLOCKS = 4;
-    alignas(64) T column[LANES][BLOCKS][ROWS], most[BLOCKS][ROWS];
+    alignas(64) T column[LANES][BLOCKS][ROWS];
     for (ptrdiff_t i = 0; i < n; i += BLOCKS * ROWS, p += BLOCKS * ROWS * ld) {
         const ptrdiff_t n_rows = n - i < BLOCKS * ROWS ? n - i : BLOCKS * ROWS;
         const ptrdiff_t blocks = (n_rows + ROWS - 1) / ROWS;
         const auto rows = [=](ptrdiff_t b) {
             return n_rows - b * ROWS < ROWS ? n_rows - b * ROWS : ROWS;
         };
-        VectorOf<T> sum[BLOCKS]{};
+        VectorOf<T> most[BLOCKS], sum[BLOCKS]{};
         for (ptrdiff_t b = 0; b < blocks; ++b)
             pack_columns(column[0][b], BLOCKS * ROWS, Factor<T>(p + b * ROWS * ld, 1, ld), m, 0,
                          rows(b));
         for (ptrdiff_t b = 0; b < blocks; ++b) {
             VectorOf<T> v = load(column[0][b]);
             for (ptrdiff_t j = 1; j < m; ++j) v = largest<T>(load(column[j][b]), v);
-            store(most[b], v);
+            most[b] = v;
         }
         for (ptrdiff_t j = 0; j < m; ++j)
             for (ptrdiff_t b = 0; b < blocks; ++b) {
-                #pragma omp simd
-                for (int k = 0; k < ROWS; ++k)
-                    column[j][b][k] = exp_below_0(column[j][b][k] - most[b][k]);
-                sum[b] += load(column[j][b]);
+                const VectorOf<T> v = exps_below_0<T>(load(column[j][b]) - most[b]);
+                store(column[j][b], v);
+                sum[b] += v;
             }
         for (ptrdiff_t b = 0; b < blocks; ++b) {
             const VectorOf<T> scale = T(1) / sum[b];
@@ -240,7 +248,8 @@ void softmax(T* __restrict p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
     for (ptrdiff_t i = 0; i < n; i += ROWS, p += ROWS * ld) {
         const ptrdiff_t n_rows = n - i < ROWS ? n - i : ROWS;
         alignas(64) T rest[ROWS][ROWS], most[ROWS], scale[ROWS];
-        VectorOf<T> each[ROWS]{};
+        VectorOf<T> each[ROWS];
+        for (ptrdiff_t r = n_rows; r < ROWS; ++r) each[r] = VectorOf<T>{};
         for (ptrdiff_t r = 0; r < n_rows; ++r) {
             const T* row = p + r * ld;
             VectorOf<T> v = load(beyond);
@@ -256,15 +265,14 @@ void softmax(T* __restrict p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
             T* row = p + r * ld;
             VectorOf<T> sum{};
             if (tail) {
-                #pragma omp simd
-                for (int k = 0; k < ROWS; ++k) rest[r][k] = exp_below_0(rest[r][k] - most[r]);
-                sum = load(rest[r]);
+                sum = exps_below_0<T>(load(rest[r]) - most[r]);
+                store(rest[r], sum);
             }
             for (ptrdiff_t j = 0; j < whole; j += ROWS) {
                 __builtin_prefetch(row + j + ROWS * ld);    // of the next block
-                #pragma omp simd
-                for (int k = 0; k < ROWS; ++k) row[j + k] = exp_below_0(row[j + k] - most[r]);
-                sum += load(row + j);
+                const VectorOf<T> v = exps_below_0<T>(load(row + j) - most[r]);
+                store(row + j, v);
+                sum += v;
             }
             each[r] = sum;
         }
