@@ -434,7 +434,7 @@ void vector_product(T* __restrict y, const T* __restrict x, const T* __restrict 
 // ---- gather -------------------------------------------------------------------------------
 
 // out_i = scale x_samples[i], cast  out (n, m), x (n_samples, m); fetches the rows x_next[i] of the
-// minibatch that follows, which lie anywhere, if they stay in the cache until then
+// minibatch that follows, which lie anywhere, into the second-level cache if they stay there
 template<class From, class T> SKNN_LOOP
 void gather(T* __restrict out, const void* x, const int64_t* samples, ptrdiff_t n, ptrdiff_t m,
             double scale, const int64_t* next, ptrdiff_t n_next) {
@@ -446,7 +446,7 @@ void gather(T* __restrict out, const void* x, const int64_t* samples, ptrdiff_t 
         for (ptrdiff_t j = 0; j < m; ++j) out[j] = T(row[j]) * factor;
         if (i >= n_next) continue;
         const char* line = static_cast<const char*>(x) + next[i] * row_bytes;
-        for (ptrdiff_t byte = 0; byte < row_bytes; byte += LINE) __builtin_prefetch(line + byte);
+        for (ptrdiff_t byte = 0; byte < row_bytes; byte += LINE) __builtin_prefetch(line + byte, 0, 2);
     }
 }
 
