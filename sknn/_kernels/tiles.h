@@ -298,7 +298,7 @@ void dot_products(T* __restrict c, ptrdiff_t ldc, Factor<T> a, Factor<T> b, ptrd
     for (ptrdiff_t i = 0; i < n; i += ROWS) {
         const T* row[ROWS];     // beyond the last one, that again
         for (int r = 0; r < ROWS; ++r) row[r] = a.at(i + r < n ? i + r : n - 1, 0);
-        VectorOf<T> sum[LANES]{};
+        AlignedVector<T> sum[LANES]{};
         const auto add = [&](ptrdiff_t s, auto load_at) __attribute__((always_inline)) {
             VectorOf<T> w[COLUMNS];
 #pragma GCC unroll 16

@@ -34,6 +34,8 @@ template<class T, int BYTES = VECTOR_BYTES> struct Vector {
     typedef aligned type __attribute__((aligned(alignof(T))));      // wherever it lies
 };
 template<class T, int BYTES = VECTOR_BYTES> using VectorOf = typename Vector<T, BYTES>::type;
+// of variables that functions change
+template<class T> using AlignedVector = typename Vector<T>::aligned;
 
 template<int BYTES = VECTOR_BYTES, class T> inline VectorOf<T, BYTES> load(const T* x) {
     return *reinterpret_cast<const VectorOf<T, BYTES>*>(x);
@@ -170,11 +172,11 @@ template<class T> constexpr int BLOCK = 16 / sizeof(T);
 
 // a = the elements first(0), first(1), ... of a and b after it, b = those `next` places later
 template<class T, class F> inline __attribute__((always_inline))
-void rearrange(VectorOf<T>& a, VectorOf<T>& b, F first, int next) {
+void rearrange(AlignedVector<T>& a, AlignedVector<T>& b, F first, int next) {
     constexpr int LANES = Vector<T>::lanes;
-    const VectorOf<T> before = a;
+    const AlignedVector<T> before = a;
 #if defined(__clang__)      // whose shuffle takes constants alone, but which makes one of this
-    const VectorOf<T> other = b;
+    const AlignedVector<T> other = b;
     const auto at = [=](int j) __attribute__((always_inline)) {
         return j < LANES ? before[j] : other[j - LANES];
     };
@@ -198,14 +200,14 @@ void rearrange(VectorOf<T>& a, VectorOf<T>& b, F first, int next) {
 }
 // Of each block, elements of a and b in turn: those of the first halves, and of the second ones.
 template<class T> inline __attribute__((always_inline))
-void interleave(VectorOf<T>& a, VectorOf<T>& b) {
+void interleave(AlignedVector<T>& a, AlignedVector<T>& b) {
     rearrange<T>(a, b, [](int j) __attribute__((always_inline)) {
         return j / BLOCK<T> * BLOCK<T> + j % BLOCK<T> / 2 + j % 2 * Vector<T>::lanes;
     }, BLOCK<T> / 2);
 }
 // The blocks at even places, and those at odd ones.
 template<class T> inline __attribute__((always_inline))
-void part_blocks(VectorOf<T>& a, VectorOf<T>& b) {
+void part_blocks(AlignedVector<T>& a, AlignedVector<T>& b) {
     rearrange<T>(a, b, [](int j) __attribute__((always_inline)) {
         return 2 * (j / BLOCK<T> * BLOCK<T>) + j % BLOCK<T>;
     }, BLOCK<T>);
@@ -217,7 +219,7 @@ void transpose(T* __restrict out, ptrdiff_t ldo, const T* in, ptrdiff_t ldi,
                ptrdiff_t n, ptrdiff_t m, bool accumulate) {
     constexpr int LANES = Vector<T>::lanes;
     const T* last = in + (n - 1) * ldi;
-    VectorOf<T> row[LANES];
+    AlignedVector<T> row[LANES];
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; ++i) {
         row[i] = load_lanes(in, m);
@@ -248,7 +250,7 @@ void transpose(T* __restrict out, ptrdiff_t ldo, const T* in, ptrdiff_t ldi,
 }
 
 // Of LANES vectors, f(..., f(v[0], v[1])) of each, by pairs.
-template<class T, class F> inline VectorOf<T> reduce_each(VectorOf<T>* v, F f) {
+template<class T, class F> inline VectorOf<T> reduce_each(AlignedVector<T>* v, F f) {
     constexpr int LANES = Vector<T>::lanes;
 #pragma GCC unroll 2
     for (int half = BLOCK<T> / 2; half > 0; half /= 2)
@@ -267,7 +269,7 @@ template<class T, class F> inline VectorOf<T> reduce_each(VectorOf<T>* v, F f) {
         }
     return v[0];
 }
-template<class T> inline VectorOf<T> sums_of(VectorOf<T>* v) {
+template<class T> inline VectorOf<T> sums_of(AlignedVector<T>* v) {
     return reduce_each<T>(v, [](VectorOf<T> a, VectorOf<T> b) { return a + b; });
 }
 

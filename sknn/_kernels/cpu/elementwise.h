@@ -248,8 +248,8 @@ void softmax(T* __restrict p, ptrdiff_t n, ptrdiff_t m, ptrdiff_t ld) {
     for (ptrdiff_t i = 0; i < n; i += ROWS, p += ROWS * ld) {
         const ptrdiff_t n_rows = n - i < ROWS ? n - i : ROWS;
         alignas(64) T rest[ROWS][ROWS], most[ROWS], scale[ROWS];
-        VectorOf<T> each[ROWS];
-        for (ptrdiff_t r = n_rows; r < ROWS; ++r) each[r] = VectorOf<T>{};
+        AlignedVector<T> each[ROWS];
+        for (ptrdiff_t r = n_rows; r < ROWS; ++r) each[r] = AlignedVector<T>{};
         for (ptrdiff_t r = 0; r < n_rows; ++r) {
             const T* row = p + r * ld;
             VectorOf<T> v = load(beyond);
@@ -472,12 +472,12 @@ bool within(const T* x, ptrdiff_t n, T limit) {
 // squares.
 template<class Step, class T> SKNN_FN
 void step_vector(const Step& step, T* __restrict p, const T* __restrict g, T* __restrict slot0,
-                 T* __restrict slot1, T decay, ptrdiff_t n, VectorOf<T>& squares) {
-    VectorOf<T> value = load_lanes(p, n), first{}, second{};
+                 T* __restrict slot1, T decay, ptrdiff_t n, AlignedVector<T>& squares) {
+    AlignedVector<T> value = load_lanes(p, n), first{}, second{};
     if constexpr (Step::n_slots > 0) first = load_lanes(slot0, n);
     if constexpr (Step::n_slots > 1) second = load_lanes(slot1, n);
     squares += value * value;
-    const VectorOf<T> gradient = load_lanes(g, n) + decay * value;
+    const AlignedVector<T> gradient = load_lanes(g, n) + decay * value;
     if constexpr (Step::n_slots == 0) step(value, gradient);
     else if constexpr (Step::n_slots == 1) step(value, gradient, first);
     else step(value, gradient, first, second);
@@ -496,7 +496,7 @@ double update(const Step step, T* __restrict p, const T* __restrict g, T* __rest
     double total = 0;
     for (ptrdiff_t begin = 0; begin < n; begin += BLOCK) {
         const ptrdiff_t end = begin + BLOCK < n ? begin + BLOCK : n;
-        VectorOf<T> squares{};
+        AlignedVector<T> squares{};
         ptrdiff_t i = begin;
         for (; i + STEP <= end; i += STEP)
             step_vector(step, p + i, g + i, slot0 + i, slot1 + i, decay, STEP, squares);
