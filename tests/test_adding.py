@@ -135,9 +135,10 @@ def add_everything(root):
     append(loss, "add(LOG_COSH, elementwise_loss[LogCosh]())\n")
     optimizer = kernels / "cpu" / "optimizer.pxi"
     declaration = (
-        '    cppclass RmsPropStep "sknn::RmsProp" [T]:\n        T learning_rate, decay, epsilon, scale'
+        '    cppclass RmsPropStep "sknn::RmsProp" [T]:\n'
+        "        T learning_rate, decay, epsilon, scale"
     )
-    after(optimizer, "one_minus_beta_2, epsilon", declaration)
+    after(optimizer, "root_part, epsilon", declaration)
     append(optimizer, RMS_PROP_UPDATE)
 
     after(

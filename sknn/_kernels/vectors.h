@@ -168,7 +168,7 @@ inline VectorOf<T, BYTES> rectify(VectorOf<T, BYTES> v) {
 }
 
 // Elements of 16 bytes, within which a processor moves them in less time than across.
-template<class T> constexpr int BLOCK = 16 / sizeof(T);
+template<class T> constexpr int BLOCK_LANES = 16 / sizeof(T);
 
 // a = the elements first(0), first(1), ... of a and b after it, b = those `next` places later
 template<class T, class F> inline __attribute__((always_inline))
@@ -202,15 +202,16 @@ void rearrange(AlignedVector<T>& a, AlignedVector<T>& b, F first, int next) {
 template<class T> inline __attribute__((always_inline))
 void interleave(AlignedVector<T>& a, AlignedVector<T>& b) {
     rearrange<T>(a, b, [](int j) __attribute__((always_inline)) {
-        return j / BLOCK<T> * BLOCK<T> + j % BLOCK<T> / 2 + j % 2 * Vector<T>::lanes;
-    }, BLOCK<T> / 2);
+        constexpr int BLOCK = BLOCK_LANES<T>;
+        return j / BLOCK * BLOCK + j % BLOCK / 2 + j % 2 * Vector<T>::lanes;
+    }, BLOCK_LANES<T> / 2);
 }
 // The blocks at even places, and those at odd ones.
 template<class T> inline __attribute__((always_inline))
 void part_blocks(AlignedVector<T>& a, AlignedVector<T>& b) {
     rearrange<T>(a, b, [](int j) __attribute__((always_inline)) {
-        return 2 * (j / BLOCK<T> * BLOCK<T>) + j % BLOCK<T>;
-    }, BLOCK<T>);
+        return 2 * (j / BLOCK_LANES<T> * BLOCK_LANES<T>) + j % BLOCK_LANES<T>;
+    }, BLOCK_LANES<T>);
 }
 
 // out = in', or added to it         in (n, m) of at most LANES rows and columns, in registers
@@ -227,12 +228,12 @@ void transpose(T* __restrict out, ptrdiff_t ldo, const T* in, ptrdiff_t ldi,
         asm("" : "+r"(in));
     }
 #pragma GCC unroll 2
-    for (int half = BLOCK<T> / 2; half > 0; half /= 2)
+    for (int half = BLOCK_LANES<T> / 2; half > 0; half /= 2)
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i)
             if (!(i & half)) interleave<T>(row[i], row[i | half]);
 #pragma GCC unroll 2
-    for (int half = BLOCK<T>; half < LANES; half *= 2)
+    for (int half = BLOCK_LANES<T>; half < LANES; half *= 2)
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i)
             if (!(i & half)) part_blocks<T>(row[i], row[i | half]);
@@ -253,15 +254,15 @@ void transpose(T* __restrict out, ptrdiff_t ldo, const T* in, ptrdiff_t ldi,
 template<class T, class F> inline VectorOf<T> reduce_each(AlignedVector<T>* v, F f) {
     constexpr int LANES = Vector<T>::lanes;
 #pragma GCC unroll 2
-    for (int half = BLOCK<T> / 2; half > 0; half /= 2)
+    for (int half = BLOCK_LANES<T> / 2; half > 0; half /= 2)
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i)
-            if (i % BLOCK<T> < half) {
+            if (i % BLOCK_LANES<T> < half) {
                 interleave<T>(v[i], v[i + half]);
                 v[i] = f(v[i], v[i + half]);
             }
 #pragma GCC unroll 2
-    for (int half = BLOCK<T>; half < LANES; half *= 2)
+    for (int half = BLOCK_LANES<T>; half < LANES; half *= 2)
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i += 2 * half) {
             part_blocks<T>(v[i], v[i + half]);

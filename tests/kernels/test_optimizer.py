@@ -107,3 +107,37 @@ def test_long_vectors(name, dtype):
             run.train_epoch(parameters, optimizer, np.arange(n), n, 5.0) for _ in range(2)
         ]
     assert reported[dtype] == pytest.approx(reported[np.float64], rel=10 * TOLERANCE[dtype])
+
+
+@each_optimizer
+def test_small_weights(name):
+    """Weights count beside each other: their size does not matter, though its square vanishes."""
+    case = next(case for case in all_cases() if case.activation == "tanh" and not case.sparse)
+    n = 12
+    X, y = as_dtype(case, *case.data(n)[:2], np.float32)
+    reached = []
+    for weight in (1.0, 1e-25):
+        run = make_executor(case, np.float32, n, 1)
+        run.bind(X, y, np.full(n, weight))
+        parameters = case.parameters().astype(np.float32)
+        optimizer = MAKE[name](parameters)
+        for _ in range(5):
+            run.train_epoch(parameters, optimizer, np.arange(n), n, 0.0)
+        reached.append(parameters)
+    np.testing.assert_allclose(reached[1], reached[0], atol=1e-5)
+    assert np.abs(reached[0] - case.parameters()).max() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_adam_overflow(dtype):
+    """A mean divided by infinity is nothing, as in scikit-learn."""
+    case = Case(losses.BY_NAME["squared_error"], "identity", (3, 2), sparse=False)
+    n, huge = 4, np.sqrt(100 * np.sqrt(np.finfo(dtype).max))  # the gradient is its square
+    run = make_executor(case, dtype, n, 1)
+    run.bind(np.full((n, 3), huge, dtype), np.zeros((n, 2), dtype))
+    parameters = np.ones(run.program.n_parameters, dtype)
+    before = parameters.copy()
+    optimizer = MAKE["adam"](parameters)
+    run.train_epoch(parameters, optimizer, np.arange(n), n, 0.0)
+    assert np.isinf(optimizer.slots[1]).any()
+    np.testing.assert_allclose(parameters, before, atol=0.011)

@@ -3,7 +3,7 @@
 What the coefficients of an `Update` are is said in optimizers.py.
 """
 
-cdef extern from "elementwise.h" namespace "sknn" nogil:
+cdef extern from "optimizer.h" namespace "sknn" nogil:
     cppclass PlainSgdStep "sknn::PlainSgd" [T]:
         T scaled_rate
     cppclass SgdStep "sknn::Sgd" [T]:
