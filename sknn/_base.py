@@ -44,6 +44,7 @@ from sknn._training import Trainer, forget_training, prepare_progress, tasks
 from sknn._validation import (
     CSR,
     Data,
+    KnownSignature,
     check_data,
     check_weights,
     compute_dtype,
@@ -60,7 +61,7 @@ FOLD_ROWS = 16
 STOCHASTIC_SOLVERS = {optimizer.name.lower() for optimizer in Optimizer}
 
 
-class BaseNetwork(CallbackSupportMixin, BaseEstimator, ABC):
+class BaseNetwork(KnownSignature, CallbackSupportMixin, BaseEstimator, ABC):
     """Training parameters, fit, and predictions as the network makes them."""
 
     _parameter_constraints: dict = {

@@ -32,10 +32,12 @@ from sknn._targets import (
 )
 from sknn._team import Patience, Team, kernel
 from sknn._training import tasks
-from sknn._validation import partial_fit_context
+from sknn._validation import KnownSignature, partial_fit_context
 
 
-class Perceptron(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator):
+class Perceptron(
+    KnownSignature, CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator
+):
     """Linear classifier that learns from its mistakes only.
 
     A sample that the classifier gets right changes nothing; one that it gets wrong is added

@@ -312,3 +312,20 @@ def test_sample_weight_is_routed(name, data):
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-10)
     unweighted = clone(ours).fit(StandardScaler().fit_transform(X), y)
     assert not np.allclose(direct.coefs_[0], unweighted.coefs_[0])
+
+
+def test_subclass_parameters():
+    """A constructor of one's own says what the parameters are, to a subclass of that too."""
+
+    class Wide(MLPClassifier):
+        def __init__(self, width=200, *, alpha=0.1):
+            super().__init__((width,), alpha=alpha)
+            self.width = width
+
+    class Same(Wide):
+        pass
+
+    for kind in (Wide, Same):
+        assert kind(width=3).get_params() == {"width": 3, "alpha": 0.1}
+        assert clone(kind(width=3)).width == 3
+    assert "width" not in MLPClassifier().get_params()
