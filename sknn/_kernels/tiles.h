@@ -34,13 +34,6 @@ template<class T> struct Factor {
     const T* at(ptrdiff_t i, ptrdiff_t j) const { return data + i * row + j * column; }
 };
 
-// To the next row, with an address that the compiler does not know ahead: it would keep those of
-// all rows on the stack, which takes as long as a short product.
-template<class T> inline void next_row(T*& x, ptrdiff_t row) {
-    x += row;
-    asm("" : "+r"(x));
-}
-
 // What a product does to its result while that is in registers.
 template<class T> struct ProductEpilogue {
     const T* bias = nullptr;    // (m,), added to each row

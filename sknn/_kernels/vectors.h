@@ -153,7 +153,7 @@ inline VectorOf<float> quotient(VectorOf<float> a, VectorOf<float> b) {
 #if defined(__AVX512F__)
     // An estimate and a step of Newton's method, less than two units in the last place away: a
     // division takes so long that the multipliers would wait. Of infinity the step makes nothing.
-    const __m512 x = _mm512_min_ps(_mm512_set1_ps(3.4028235e38f), (__m512)b);
+    const __m512 x = _mm512_min_ps(_mm512_set1_ps(__FLT_MAX__), (__m512)b);
     const VectorOf<float> y = (VectorOf<float>)_mm512_rcp14_ps(x);
     return a * (y + y * (1.0f - (VectorOf<float>)x * y));
 #else
@@ -214,6 +214,13 @@ void part_blocks(AlignedVector<T>& a, AlignedVector<T>& b) {
     }, BLOCK_LANES<T>);
 }
 
+// To the next row, with an address that the compiler does not know ahead: it would keep those of
+// all rows on the stack, which takes as long as a short product.
+template<class T> inline void next_row(T*& x, ptrdiff_t row) {
+    x += row;
+    asm("" : "+r"(x));
+}
+
 // out = in', or added to it         in (n, m) of at most LANES rows and columns, in registers
 template<class T> __attribute__((noinline))
 void transpose(T* __restrict out, ptrdiff_t ldo, const T* in, ptrdiff_t ldi,
@@ -224,8 +231,7 @@ void transpose(T* __restrict out, ptrdiff_t ldo, const T* in, ptrdiff_t ldi,
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; ++i) {
         row[i] = load_lanes(in, m);
-        in += in == last ? 0 : ldi;     // beyond the last row, that again
-        asm("" : "+r"(in));
+        next_row(in, in == last ? 0 : ldi);     // beyond the last row, that again
     }
 #pragma GCC unroll 2
     for (int half = BLOCK_LANES<T> / 2; half > 0; half /= 2)
@@ -238,12 +244,12 @@ void transpose(T* __restrict out, ptrdiff_t ldo, const T* in, ptrdiff_t ldi,
         for (int i = 0; i < LANES; ++i)
             if (!(i & half)) part_blocks<T>(row[i], row[i | half]);
     const auto put = [&](bool added) __attribute__((always_inline)) {
+        T* to = out;
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; ++i) {
             if (i >= m) return;
-            store_lanes(out, added ? load_lanes(out, n) + row[i] : row[i], n);
-            out += ldo;
-            asm("" : "+r"(out));
+            store_lanes(to, added ? load_lanes(to, n) + row[i] : row[i], n);
+            next_row(to, ldo);
         }
     };
     if (accumulate) put(true);

@@ -446,7 +446,8 @@ void gather(T* __restrict out, const void* x, const int64_t* samples, ptrdiff_t 
         for (ptrdiff_t j = 0; j < m; ++j) out[j] = T(row[j]) * factor;
         if (i >= n_next) continue;
         const char* line = static_cast<const char*>(x) + next[i] * row_bytes;
-        for (ptrdiff_t byte = 0; byte < row_bytes; byte += LINE) __builtin_prefetch(line + byte, 0, 2);
+        for (ptrdiff_t byte = 0; byte < row_bytes; byte += LINE)
+            __builtin_prefetch(line + byte, 0, 2);
     }
 }
 

@@ -33,8 +33,8 @@ SKNN_DEVICE void prepare(Adam<T>& rule, T rate, T scale, double beta_1, double b
     rule.epsilon = T(epsilon);
 }
 
-// One step with the gradient g + decay p, times scale; p, g (n,), slots (n_slots, n), n a multiple of
-// 4. Each block writes the sum of its squared parameters before the step, times their decay. A
+// One step with the gradient g + decay p, times scale; p, g (n,), slots (n_slots, n), n a multiple
+// of 4. Each block writes the sum of its squared parameters before the step, times their decay. A
 // thread takes four neighbours, which are in one range, and has all that it reads under way before
 // it needs any of it.
 template<class Rule, class T> __global__
